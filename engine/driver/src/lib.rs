@@ -1,1 +1,13 @@
-//! placeholder
+//! What every client-side loop of the engine shares: a deduplicating work queue, a cached watch that misses no
+//! deletion, and a recorder of events.
+//!
+//! Controllers, scheduler, node and service proxy are small functions over these three. Nothing here polls, and nothing
+//! here knows what any of them does.
+
+mod cache;
+mod queue;
+mod recorder;
+
+pub use cache::{Change, cached};
+pub use queue::{Queue, drive};
+pub use recorder::{EventKind, Recorder};
