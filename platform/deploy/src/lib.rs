@@ -17,5 +17,5 @@ pub use error::DeployError;
 pub use expose::{Exposed, expose};
 pub use listing::{AppStatus, list, scale};
 pub use logs::follow;
-pub use remove::remove;
+pub use remove::{Snapshot, remove, restore, snapshot};
 pub use rollout::{Progress, roll_out};

@@ -42,7 +42,7 @@ def command_line(app, shipway, program, arguments):
         command += ["--port", str(port)]
     for key, value in sorted(app.env.items()):
         command += ["--env", "%s=%s" % (key, value)]
-    return command + ["--", program] + list(arguments)
+    return command + [program] + (["--"] + list(arguments) if arguments else [])
 
 
 def binary(folder):

@@ -1,0 +1,84 @@
+//! Stops an instance: first the engine, then what runs on it, then the network. Works as well when the engine is gone.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use shipway_container::{ContainerState, Layout, Pod, Runtime};
+use shipway_network::Network;
+use tokio::io::unix::AsyncFd;
+use tokio::time::timeout;
+
+use crate::home::Home;
+use crate::instance::Instance;
+
+/// How long the engine may take to end.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long programs may take to heed TERM.
+const PROGRAM_PATIENCE: Duration = Duration::from_secs(5);
+
+/// `shipway down`.
+pub(crate) async fn down(home: &Home) -> Result<()> {
+    if let Some(pid) = home.engine()? {
+        stop_engine(pid).await.context("cannot stop the engine")?;
+    }
+    // Taken so that no other command starts an engine meanwhile.
+    let _lock = home.lock()?;
+    if !home.path("instance.json").exists() {
+        println!("nothing runs on {}", home.root().display());
+        return Ok(());
+    }
+    let instance = Instance::load(home)?;
+    let runtime = Runtime::new(layout(home)).context("cannot look at the pods")?;
+    let pods = runtime.adopt().await.context("cannot look at the pods")?;
+    let mut stopping: FuturesUnordered<_> = pods.iter().map(terminate).collect();
+    if timeout(PROGRAM_PATIENCE, async { while stopping.next().await.is_some() {} }).await.is_err() {
+        eprintln!("some programs did not heed TERM and are killed");
+    }
+    runtime.teardown().await.context("cannot stop the pods")?;
+    Network::teardown(instance.network(home)).await.context("cannot take the network down")?;
+    match std::fs::remove_dir_all(home.run()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", home.run().display()));
+        }
+        _ => {}
+    }
+    println!("stopped");
+    Ok(())
+}
+
+/// Where the runtime of this instance keeps its things.
+pub(crate) fn layout(home: &Home) -> Layout {
+    Layout { state: home.path("pods"), run: home.run(), cgroup: home.cgroup(), executable: "/proc/self/exe".into() }
+}
+
+async fn stop_engine(pid: i32) -> Result<()> {
+    let pid = Pid::from_raw(pid).context("the lock holds no process id")?;
+    let Ok(process) = pidfd_open(pid, PidfdFlags::NONBLOCK) else { return Ok(()) };
+    pidfd_send_signal(&process, Signal::TERM)?;
+    let process = AsyncFd::new(process)?;
+    if timeout(ENGINE_PATIENCE, process.readable()).await.is_err() {
+        pidfd_send_signal(process.get_ref(), Signal::KILL)?;
+        timeout(ENGINE_PATIENCE, process.readable()).await.context("the engine does not end")??.retain_ready();
+    }
+    Ok(())
+}
+
+async fn terminate(pod: &Pod) {
+    let mut state = pod.state();
+    let running = |state: &shipway_container::PodState| {
+        let alive = |container: &ContainerState| matches!(container, ContainerState::Running { .. });
+        state.containers.iter().filter(|(_, container)| alive(container)).map(|(id, _)| id.clone()).collect::<Vec<_>>()
+    };
+    let ids = running(&state.borrow());
+    for id in ids {
+        if let Err(error) = pod.kill(&id, 15).await {
+            tracing::debug!(%error, id, "not terminated; it is killed instead");
+        }
+    }
+    if let Err(error) = state.wait_for(|state| state.lost || running(state).is_empty()).await {
+        tracing::debug!(%error, "the pod's state ended");
+    }
+}

@@ -1,0 +1,92 @@
+//! What an instance chose once and keeps: its subnets and its port.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use shipway_network::NetworkConfig;
+
+use crate::home::{Home, lock_machine};
+
+/// The port of the API where nothing else is said and it is free.
+const USUAL_PORT: u16 = 6443;
+/// The domain of the cluster's names.
+pub(crate) const CLUSTER_DOMAIN: &str = "cluster.local";
+
+/// A network and the length of its prefix.
+pub(crate) type Subnet = (Ipv4Addr, u8);
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Instance {
+    pub(crate) pod_subnet: Subnet,
+    pub(crate) service_subnet: Subnet,
+    pub(crate) api_port: u16,
+}
+
+impl Instance {
+    /// What an earlier engine chose.
+    pub(crate) fn load(home: &Home) -> Result<Self> {
+        let path = home.path("instance.json");
+        let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
+    }
+
+    /// Takes what was chosen before, else chooses; binds the port of the API.
+    pub(crate) async fn open(home: &Home, api_port: Option<u16>) -> Result<(Self, TcpListener)> {
+        let before = if home.path("instance.json").exists() { Some(Self::load(home)?) } else { None };
+        let _machine = lock_machine()?;
+        let listener = bind(api_port, before.as_ref().map(|before| before.api_port))?;
+        let port = listener.local_addr()?.port();
+        let (pod_subnet, service_subnet) = match &before {
+            Some(before) => (before.pod_subnet, before.service_subnet),
+            None => shipway_network::free_subnets(home.id()).await.context("cannot choose the subnets")?,
+        };
+        let instance = Self { pod_subnet, service_subnet, api_port: port };
+        crate::home::private_folder(&home.run())?;
+        write(home, &instance)?;
+        Ok((instance, listener))
+    }
+
+    /// Address of the service `kubernetes`: the first of the service subnet.
+    pub(crate) fn api_address(&self) -> Ipv4Addr {
+        self.service_address(1)
+    }
+
+    /// Address of the name server.
+    pub(crate) fn dns_address(&self) -> Ipv4Addr {
+        self.service_address(10)
+    }
+
+    fn service_address(&self, host: u32) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.service_subnet.0.to_bits() + host)
+    }
+
+    pub(crate) fn network(&self, home: &Home) -> NetworkConfig {
+        NetworkConfig {
+            instance: home.id().to_owned(),
+            pod_subnet: self.pod_subnet,
+            service_subnet: self.service_subnet,
+            dns_address: self.dns_address(),
+            api_address: self.api_address(),
+            cluster_domain: CLUSTER_DOMAIN.to_owned(),
+        }
+    }
+}
+
+fn write(home: &Home, instance: &Instance) -> Result<()> {
+    let (path, fresh) = (home.path("instance.json"), home.path("instance.json.new"));
+    std::fs::write(&fresh, serde_json::to_vec_pretty(instance)?)?;
+    std::fs::rename(&fresh, &path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A port that was asked for must be free; the usual one or that of before may give way to a free one.
+fn bind(asked: Option<u16>, before: Option<u16>) -> Result<TcpListener> {
+    let bind = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    let listener = match asked {
+        Some(port) => bind(port).with_context(|| format!("port {port} is already taken; try --api-port 0"))?,
+        None => bind(before.unwrap_or(USUAL_PORT)).or_else(|_| bind(0)).context("no port is free on 127.0.0.1")?,
+    };
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}

@@ -1,0 +1,204 @@
+//! Deployment: a template rolled out through replica sets, one per revision.
+
+mod plan;
+mod revision;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Resource, ResourceExt};
+use serde_json::json;
+use shipway_driver::{EventKind, drive};
+use tokio_util::sync::CancellationToken;
+
+use crate::Key;
+use crate::owned::{Expected, is_controlled_by, is_stale};
+use crate::world::{World, find};
+
+/// The annotation that numbers revisions.
+const REVISION: &str = "deployment.kubernetes.io/revision";
+/// The label that tells the revisions' pods apart.
+const TEMPLATE_HASH: &str = "pod-template-hash";
+
+/// Keeps all deployments as they should be, until stopped.
+pub(crate) async fn run(world: World, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => return,
+        () = world.is_complete() => {}
+    }
+    let queue = world.queues.deployments.clone();
+    drive(queue, 2, stop, move |key| {
+        let world = world.clone();
+        async move { reconcile(&world, key).await }
+    })
+    .await;
+}
+
+async fn reconcile(world: &World, key: Key) -> Result<Option<Duration>, kube::Error> {
+    let Some(deployment) = find(&world.deployments, &key) else { return Ok(None) };
+    if deployment.metadata.deletion_timestamp.is_some() || world.queues.unseen_replica_sets.awaits(&key) {
+        return Ok(None);
+    }
+    let sets = world.replica_sets.state();
+    let uid = deployment.metadata.uid.as_deref();
+    let owned = sets.into_iter().filter(|set| is_controlled_by(&**set, uid)).collect();
+    let rollout = Rollout {
+        world,
+        sets: Api::namespaced(world.client.clone(), &key.0),
+        deployments: Api::namespaced(world.client.clone(), &key.0),
+        key,
+        deployment,
+        owned,
+    };
+    rollout.step().await
+}
+
+/// One look at one deployment.
+struct Rollout<'a> {
+    world: &'a World,
+    key: Key,
+    deployment: Arc<Deployment>,
+    sets: Api<ReplicaSet>,
+    deployments: Api<Deployment>,
+    /// The replica sets of this deployment.
+    owned: Vec<Arc<ReplicaSet>>,
+}
+
+impl Rollout<'_> {
+    async fn step(&self) -> Result<Option<Duration>, kube::Error> {
+        let current = self.owned.iter().find(|set| revision::is_of(set, &self.deployment));
+        let paused = self.deployment.spec.as_ref().and_then(|spec| spec.paused) == Some(true);
+        match current {
+            None if paused => {}
+            None => return self.begin_revision().await.map(|()| None),
+            Some(current) => {
+                self.number(current).await?;
+                let old: Vec<_> = self.owned.iter().filter(|set| !Arc::ptr_eq(set, current)).cloned().collect();
+                let changes = if paused {
+                    plan::scale_paused(&self.deployment, current, &old)
+                } else {
+                    plan::next(&self.deployment, current, &old, self.has_pods(&old))
+                };
+                for (set, replicas) in changes {
+                    self.scale(&set, replicas).await?;
+                }
+                self.forget_old(&old).await?;
+            }
+        }
+        self.write_status(current).await
+    }
+
+    /// Makes the replica set of the template as it is now.
+    async fn begin_revision(&self) -> Result<(), kube::Error> {
+        let number = revision::highest(&self.owned) + 1;
+        let Some(set) =
+            revision::replica_set(&self.deployment, number, plan::first_size(&self.deployment, &self.owned))
+        else {
+            return Ok(());
+        };
+        match self.sets.create(&PostParams::default(), &set).await {
+            Ok(made) => {
+                let uid = made.metadata.uid.clone().unwrap_or_default();
+                let seen = || find(&self.world.replica_sets, &(self.key.0.clone(), made.name_any())).is_some();
+                self.world.queues.unseen_replica_sets.expect(&self.key, &uid, Expected::Created, seen);
+                self.tell_scaled(&made, 0, replicas(&made));
+                Ok(())
+            }
+            // Another of the same name: seen soon, or not ours and in the way.
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives the current revision the highest number, also when an older template came back.
+    async fn number(&self, current: &ReplicaSet) -> Result<(), kube::Error> {
+        let highest = revision::highest(&self.owned);
+        let own = revision::number(current);
+        let wanted = if own == highest && own > 0 { own } else { highest + 1 };
+        if own != wanted {
+            let patch = json!({ "metadata": { "annotations": { REVISION: wanted.to_string() } } });
+            self.sets.patch(&current.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
+        }
+        if self.deployment.annotations().get(REVISION) != Some(&wanted.to_string()) {
+            let patch = json!({ "metadata": { "annotations": { REVISION: wanted.to_string() } } });
+            self.deployments.patch(&self.key.1, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        }
+        Ok(())
+    }
+
+    async fn scale(&self, set: &ReplicaSet, wanted: i32) -> Result<(), kube::Error> {
+        if replicas(set) == wanted {
+            return Ok(());
+        }
+        let patch = json!({
+            "metadata": { "resourceVersion": set.metadata.resource_version },
+            "spec": { "replicas": wanted },
+        });
+        match self.sets.patch(&set.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => {
+                self.tell_scaled(set, replicas(set), wanted);
+                Ok(())
+            }
+            // The watch brings the newer state, and with it this deployment's next look.
+            Err(error) if is_stale(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn tell_scaled(&self, set: &ReplicaSet, from: i32, to: i32) {
+        let direction = if to > from { "up" } else { "down" };
+        let message = format!("Scaled {direction} replica set {} from {from} to {to}", set.name_any());
+        let about = self.deployment.object_ref(&());
+        self.world.recorder.event(&about, EventKind::Normal, "ScalingReplicaSet", &message);
+    }
+
+    /// Whether any pod of these replica sets is left, also one that is going.
+    fn has_pods(&self, sets: &[Arc<ReplicaSet>]) -> bool {
+        let pods = self.world.pods.state();
+        sets.iter().any(|set| pods.iter().any(|pod| is_controlled_by(&**pod, set.metadata.uid.as_deref())))
+    }
+
+    /// Deletes empty replica sets beyond the history limit, oldest first.
+    async fn forget_old(&self, old: &[Arc<ReplicaSet>]) -> Result<(), kube::Error> {
+        let limit = self.deployment.spec.as_ref().and_then(|spec| spec.revision_history_limit).unwrap_or(10);
+        let is_empty = |set: &&Arc<ReplicaSet>| {
+            let pods = set.status.as_ref().map_or(0, |status| status.replicas);
+            replicas(set) == 0 && pods == 0 && set.metadata.deletion_timestamp.is_none()
+        };
+        let mut empty: Vec<_> = old.iter().filter(is_empty).collect();
+        empty.sort_by_key(|set| revision::number(set));
+        let surplus = empty.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
+        for set in empty.into_iter().take(surplus) {
+            match self.sets.delete(&set.name_any(), &DeleteParams::default()).await {
+                Err(error) if !is_stale(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_status(&self, current: Option<&Arc<ReplicaSet>>) -> Result<Option<Duration>, kube::Error> {
+        let (status, again) = status::of(&self.deployment, current.map(|set| &**set), &self.owned, Timestamp::now());
+        if self.deployment.status.as_ref() == Some(&status) {
+            return Ok(again);
+        }
+        let patch = Patch::Merge(json!({ "status": status }));
+        match self.deployments.patch_status(&self.key.1, &PatchParams::default(), &patch).await {
+            Err(error) if !is_stale(&error) => Err(error),
+            _ => Ok(again),
+        }
+    }
+}
+
+/// The size that a replica set should have.
+pub(crate) fn replicas(set: &ReplicaSet) -> i32 {
+    set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+}
+
+/// How many of its pods are available.
+pub(crate) fn available(set: &ReplicaSet) -> i32 {
+    set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0)
+}

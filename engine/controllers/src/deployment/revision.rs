@@ -1,0 +1,132 @@
+//! A revision of a deployment is a replica set with the template as it was.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, ReplicaSetSpec};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+
+use super::{REVISION, TEMPLATE_HASH};
+use crate::owned::controller_reference;
+
+/// The letters of a hash, without vowels and look-alikes so that no word comes out.
+const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+/// kubectl's own bookkeeping, which a revision does not inherit.
+const NOT_INHERITED: [&str; 2] = ["kubectl.kubernetes.io/last-applied-configuration", REVISION];
+
+/// Whether the replica set has the deployment's template as it is now.
+pub(super) fn is_of(set: &ReplicaSet, deployment: &Deployment) -> bool {
+    let Some(wanted) = deployment.spec.as_ref().map(|spec| &spec.template) else { return false };
+    let Some(mut has) = set.spec.as_ref().and_then(|spec| spec.template.clone()) else { return false };
+    if let Some(labels) = has.metadata.as_mut().and_then(|metadata| metadata.labels.as_mut()) {
+        labels.remove(TEMPLATE_HASH);
+    }
+    is_same(&has, wanted)
+}
+
+/// Equal but for empty against missing metadata.
+fn is_same(one: &PodTemplateSpec, other: &PodTemplateSpec) -> bool {
+    let metadata = |template: &PodTemplateSpec| {
+        let metadata = template.metadata.clone().unwrap_or_default();
+        (metadata.labels.unwrap_or_default(), metadata.annotations.unwrap_or_default())
+    };
+    one.spec == other.spec && metadata(one) == metadata(other)
+}
+
+/// The number of a revision; 0 where it has none yet.
+pub(super) fn number(set: &ReplicaSet) -> i64 {
+    set.annotations().get(REVISION).and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// The highest number among the replica sets.
+pub(super) fn highest(sets: &[Arc<ReplicaSet>]) -> i64 {
+    sets.iter().map(|set| number(set)).max().unwrap_or(0)
+}
+
+/// The replica set for the template as it is now.
+pub(super) fn replica_set(deployment: &Deployment, number: i64, replicas: i32) -> Option<ReplicaSet> {
+    let spec = deployment.spec.as_ref()?;
+    let collisions = deployment.status.as_ref().and_then(|status| status.collision_count).unwrap_or(0);
+    let hash = hash(&spec.template, collisions);
+    let mut template = spec.template.clone();
+    let labels = template.metadata.get_or_insert_default().labels.get_or_insert_default();
+    labels.insert(TEMPLATE_HASH.to_owned(), hash.clone());
+    let labels = labels.clone();
+    let mut selector = spec.selector.clone();
+    selector.match_labels.get_or_insert_default().insert(TEMPLATE_HASH.to_owned(), hash.clone());
+    let inherited = deployment.annotations().iter().filter(|(key, _)| !NOT_INHERITED.contains(&key.as_str()));
+    let mut annotations: std::collections::BTreeMap<_, _> =
+        inherited.map(|(key, value)| (key.clone(), value.clone())).collect();
+    annotations.insert(REVISION.to_owned(), number.to_string());
+    let metadata = ObjectMeta {
+        name: Some(format!("{}-{hash}", deployment.name_any())),
+        namespace: deployment.namespace(),
+        labels: Some(labels),
+        annotations: Some(annotations),
+        owner_references: Some(vec![controller_reference(deployment)?]),
+        ..ObjectMeta::default()
+    };
+    let spec = ReplicaSetSpec {
+        replicas: Some(replicas),
+        selector,
+        template: Some(template),
+        min_ready_seconds: spec.min_ready_seconds,
+    };
+    Some(ReplicaSet { metadata, spec: Some(spec), status: None })
+}
+
+/// Ten letters that differ where the templates differ.
+fn hash(template: &PodTemplateSpec, collisions: i32) -> String {
+    let text = serde_json::to_vec(template).expect("a template is plain data");
+    let mut hash = text
+        .iter()
+        .chain(&collisions.to_le_bytes())
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    let count = LETTERS.len() as u64;
+    let letter = |_| {
+        let letter = LETTERS[usize::try_from(hash % count).expect("less than the number of letters")];
+        hash /= count;
+        char::from(letter)
+    };
+    (0..10).map(letter).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn deployment(image: &str) -> Deployment {
+        serde_json::from_value(json!({
+            "metadata": { "name": "web", "namespace": "n", "uid": "u", "annotations": { "a": "b", REVISION: "7" } },
+            "spec": {
+                "selector": { "matchLabels": { "app": "web" } },
+                "template": {
+                    "metadata": { "labels": { "app": "web" } },
+                    "spec": { "containers": [{ "name": "c", "image": image }] },
+                },
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_revision_is_found_by_its_template() {
+        let set = replica_set(&deployment("one"), 3, 2).unwrap();
+        assert!(is_of(&set, &deployment("one")));
+        assert!(!is_of(&set, &deployment("two")));
+        assert_ne!(set.name_any(), replica_set(&deployment("two"), 3, 2).unwrap().name_any());
+        assert_eq!(number(&set), 3);
+    }
+
+    #[test]
+    fn the_hash_tells_the_pods_of_revisions_apart() {
+        let set = replica_set(&deployment("one"), 1, 2).unwrap();
+        let hash = set.labels()[TEMPLATE_HASH].clone();
+        let spec = set.spec.unwrap();
+        assert_eq!(spec.selector.match_labels.unwrap()[TEMPLATE_HASH], hash);
+        assert_eq!(spec.template.unwrap().metadata.unwrap().labels.unwrap()[TEMPLATE_HASH], hash);
+        assert_eq!(set.metadata.annotations.unwrap().get("a").map(String::as_str), Some("b"));
+    }
+}

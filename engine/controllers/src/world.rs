@@ -1,0 +1,160 @@
+//! One cached watch per kind, shared by all controllers, and the queue of each.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource, ResourceExt};
+use shipway_driver::{Change, Queue, Recorder, cached};
+use tokio_util::sync::CancellationToken;
+
+use crate::owned::Unseen;
+use crate::{Key, endpoints};
+
+/// What the controllers see and how they are woken; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) client: Client,
+    pub(crate) recorder: Recorder,
+    pub(crate) deployments: Store<Deployment>,
+    pub(crate) replica_sets: Store<ReplicaSet>,
+    pub(crate) pods: Store<Pod>,
+    pub(crate) services: Store<Service>,
+    pub(crate) slices: Store<EndpointSlice>,
+    pub(crate) queues: Arc<Queues>,
+}
+
+/// One queue a controller.
+#[derive(Default)]
+pub(crate) struct Queues {
+    pub(crate) deployments: Arc<Queue<Key>>,
+    pub(crate) replica_sets: Arc<Queue<Key>>,
+    pub(crate) services: Arc<Queue<Key>>,
+    pub(crate) namespaces: Arc<Queue<Key>>,
+    /// Pods that a replica set made or deleted and that the watch has not shown yet.
+    pub(crate) unseen_pods: Unseen,
+    /// Replica sets that a deployment made and that the watch has not shown yet.
+    pub(crate) unseen_replica_sets: Unseen,
+}
+
+impl World {
+    /// The world and the future that keeps it up to date.
+    pub(crate) fn new(client: &Client, stop: &CancellationToken) -> (Self, impl Future<Output = ()> + Send + use<>) {
+        let queues = Arc::new(Queues::default());
+        let all = watcher::Config::default;
+        let wake = queues.clone();
+        let (deployments, watch_deployments) =
+            cached::<Deployment>(Api::all(client.clone()), all(), stop.clone(), move |change| {
+                wake.deployments.add(key(&**change.object()));
+            });
+        let wake = queues.clone();
+        let (replica_sets, watch_replica_sets) =
+            cached::<ReplicaSet>(Api::all(client.clone()), all(), stop.clone(), move |change| wake.replica_set(change));
+        let wake = queues.clone();
+        let (services, watch_services) =
+            cached::<Service>(Api::all(client.clone()), all(), stop.clone(), move |change| {
+                wake.services.add(key(&**change.object()));
+            });
+        let (wake, known) = (queues.clone(), services.clone());
+        let (pods, watch_pods) = cached::<Pod>(Api::all(client.clone()), all(), stop.clone(), move |change| {
+            wake.pod(change, &known);
+        });
+        let wake = queues.clone();
+        let (slices, watch_slices) =
+            cached::<EndpointSlice>(Api::all(client.clone()), all(), stop.clone(), move |change| {
+                if let Some(service) = endpoints::service_of(change.object()) {
+                    wake.services.add(service);
+                }
+            });
+        let wake = queues.clone();
+        let (_, watch_namespaces) = cached::<Namespace>(Api::all(client.clone()), all(), stop.clone(), move |change| {
+            wake.namespaces.add(key(&**change.object()));
+        });
+        let recorder = Recorder::new(client.clone(), "controllers", "");
+        let client = client.clone();
+        let world = Self { client, recorder, deployments, replica_sets, pods, services, slices, queues };
+        let watching = async {
+            tokio::join!(
+                watch_deployments,
+                watch_replica_sets,
+                watch_services,
+                watch_pods,
+                watch_slices,
+                watch_namespaces
+            );
+        };
+        (world, watching)
+    }
+
+    /// Waits until every watch has shown what there is, so that nobody acts on half a picture.
+    pub(crate) async fn is_complete(&self) {
+        let (deployments, replica_sets, pods, services, slices) = tokio::join!(
+            self.deployments.wait_until_ready(),
+            self.replica_sets.wait_until_ready(),
+            self.pods.wait_until_ready(),
+            self.services.wait_until_ready(),
+            self.slices.wait_until_ready()
+        );
+        let ready = [deployments, replica_sets, pods, services, slices];
+        if ready.iter().any(Result::is_err) {
+            // The watches only end when everything is stopped.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Queues {
+    fn replica_set(&self, change: &Change<ReplicaSet>) {
+        let set = change.object();
+        self.unseen_replica_sets.saw(change.object().metadata.uid.as_deref());
+        self.replica_sets.add(key(&**set));
+        if let Some(owner) = controller_of(&**set, "Deployment") {
+            self.deployments.add(owner);
+        }
+    }
+
+    fn pod(&self, change: &Change<Pod>, services: &Store<Service>) {
+        let pod = change.object();
+        let deleting = pod.metadata.deletion_timestamp.is_some() || matches!(change, Change::Deleted(_));
+        self.unseen_pods.saw_change(pod.metadata.uid.as_deref(), deleting);
+        match controller_of(&**pod, "ReplicaSet") {
+            Some(owner) => self.replica_sets.add(owner),
+            None if deleting => {}
+            // An orphan may be somebody's: every replica set of the namespace may look.
+            None => self.orphan(pod),
+        }
+        for service in services.state().iter().filter(|service| endpoints::selects(service, pod)) {
+            self.services.add(key(&**service));
+        }
+    }
+
+    fn orphan(&self, pod: &Pod) {
+        let labels = pod.labels();
+        if labels.contains_key("pod-template-hash") {
+            let name = pod.metadata.generate_name.as_deref().unwrap_or_default().trim_end_matches('-');
+            self.replica_sets.add((pod.namespace().unwrap_or_default(), name.to_owned()));
+        }
+    }
+}
+
+/// Namespace and name.
+pub(crate) fn key<K: Resource>(object: &K) -> Key {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// The object that a key names, from a store.
+pub(crate) fn find<K>(store: &Store<K>, key: &Key) -> Option<Arc<K>>
+where
+    K: Resource<DynamicType = ()> + kube::runtime::reflector::Lookup<DynamicType = ()> + Clone + 'static,
+{
+    store.get(&ObjectRef::new(&key.1).within(&key.0))
+}
+
+/// The controlling owner of that kind.
+pub(crate) fn controller_of<K: Resource>(object: &K, kind: &str) -> Option<Key> {
+    let owner = object.owner_references().iter().find(|owner| owner.controller == Some(true))?;
+    (owner.kind == kind).then(|| (object.namespace().unwrap_or_default(), owner.name.clone()))
+}
