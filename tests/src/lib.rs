@@ -1,1 +1,179 @@
-//! placeholder
+//! An instance of its own for every test: own home, own ports, and nothing left behind. Everything goes through the
+//! released binary and the API; nothing here knows the inside.
+
+mod http;
+mod residue;
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub use http::{Loop, get};
+pub use residue::Residue;
+
+/// An instance that is taken down when it is dropped.
+pub struct Instance {
+    home: TempDir,
+}
+
+impl Instance {
+    /// An empty home; nothing runs yet.
+    pub fn new() -> Result<Self> {
+        let home = tempfile::Builder::new().prefix("shipway-test-").tempdir().context("cannot make a home")?;
+        Ok(Self { home })
+    }
+
+    /// A home on which the engine runs.
+    pub fn up() -> Result<Self> {
+        let instance = Self::new()?;
+        instance.ok(&["up", "--api-port", "0"])?;
+        Ok(instance)
+    }
+
+    /// The folder of the instance.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// A `shipway` command on this instance.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(arguments).env("SHIPWAY_HOME", self.home()).current_dir(root()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end, whatever that is.
+    pub fn output(&self, arguments: &[&str]) -> Result<Output> {
+        self.command(arguments).output().with_context(|| format!("cannot run shipway {arguments:?}"))
+    }
+
+    /// Runs a command that has to succeed; gives what it printed.
+    pub fn ok(&self, arguments: &[&str]) -> Result<String> {
+        succeeded(&format!("shipway {arguments:?}"), &self.output(arguments)?)
+    }
+
+    /// Runs a command that has to fail; gives its error lines.
+    pub fn fails(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.output(arguments)?;
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(!output.status.success(), "shipway {arguments:?} succeeded\n{error}");
+        Ok(error)
+    }
+
+    /// Runs kubectl on this instance; none where this machine has no kubectl.
+    pub fn kubectl(&self, arguments: &[&str]) -> Option<Result<String>> {
+        self.kubectl_with_input(arguments, "")
+    }
+
+    /// Runs kubectl with something to read.
+    pub fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> Option<Result<String>> {
+        let kubectl = kubectl()?;
+        let cache = self.home().join("kubectl-cache");
+        let mut command = Command::new(kubectl);
+        command.args(arguments).arg("--cache-dir").arg(cache).env("KUBECONFIG", self.home().join("kubeconfig"));
+        Some(with_input(&mut command, input).and_then(|output| succeeded(&format!("kubectl {arguments:?}"), &output)))
+    }
+
+    /// One object of the API as JSON, by its path.
+    pub fn raw(&self, path: &str) -> Result<Value> {
+        let text = self.kubectl(&["get", "--raw", path]).context("this machine has no kubectl")??;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// The process id of the engine.
+    pub fn engine(&self) -> Result<u32> {
+        let status: Value = serde_json::from_str(&self.ok(&["status", "--output", "json"])?)?;
+        let pid = status["pid"].as_u64().context("the status names no engine")?;
+        Ok(u32::try_from(pid)?)
+    }
+
+    /// Kills the engine at once and waits until its lock is free.
+    pub fn kill_engine(&self) -> Result<()> {
+        kill(self.engine()?, "KILL")?;
+        wait_for("the engine to be gone", Duration::from_secs(10), || Ok(self.ok(&["status"]).is_err()))
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if let Err(error) = self.ok(&["down"]) {
+            eprintln!("not taken down: {error:#}");
+        }
+    }
+}
+
+/// The released binary: `$SHIPWAY_BIN`, else the one that `cargo build --release` made.
+pub fn binary() -> PathBuf {
+    if let Some(told) = std::env::var_os("SHIPWAY_BIN") {
+        return told.into();
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let binary = target.join("release/shipway");
+    assert!(binary.exists(), "{} is missing; `cargo xtask test` builds it first", binary.display());
+    binary
+}
+
+/// The folder of the workspace.
+pub fn root() -> PathBuf {
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().map(PathBuf::from).unwrap_or(manifest)
+}
+
+/// A TCP port that is free right now.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port())
+}
+
+/// Sends a signal to a process that the test started.
+pub fn kill(pid: u32, signal: &str) -> Result<()> {
+    let status = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status()?;
+    ensure!(status.success(), "process {pid} cannot be sent {signal}");
+    Ok(())
+}
+
+/// Waits until something holds; fails with its name when it does not within that time.
+pub fn wait_for(what: &str, patience: Duration, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let last = holds();
+        if matches!(last, Ok(true)) {
+            return Ok(());
+        }
+        if start.elapsed() > patience {
+            return match last {
+                Err(error) => Err(error.context(format!("waited {patience:?} for {what}"))),
+                Ok(_) => bail!("waited {patience:?} for {what}"),
+            };
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Gives a command something to read and runs it to its end.
+pub fn with_input(command: &mut Command, input: &str) -> Result<Output> {
+    use std::io::Write;
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    child.stdin.take().context("the input is piped")?.write_all(input.as_bytes())?;
+    Ok(child.wait_with_output()?)
+}
+
+fn succeeded(what: &str, output: &Output) -> Result<String> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if !output.status.success() {
+        bail!("{what} ended with {}\n{}{}", output.status, text(&output.stdout), text(&output.stderr));
+    }
+    Ok(text(&output.stdout))
+}
+
+/// A real kubectl; a dispatcher that picks a version by the server's would do as well.
+fn kubectl() -> Option<PathBuf> {
+    let told = std::env::var_os("KUBECTL").map(PathBuf::from);
+    let path = std::env::var_os("PATH")?;
+    let known = std::env::split_paths(&path).map(|folder| folder.join("kubectl"));
+    told.into_iter().chain(known).find(|candidate| candidate.exists())
+}

@@ -2,11 +2,11 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use shipway_network::NetworkConfig;
 
-use crate::home::{Home, lock_machine};
+use crate::home::{Home, lock_machine, private_folder};
 
 /// The port of the API where nothing else is said and it is free.
 const USUAL_PORT: u16 = 6443;
@@ -43,7 +43,7 @@ impl Instance {
             None => shipway_network::free_subnets(home.id()).await.context("cannot choose the subnets")?,
         };
         let instance = Self { pod_subnet, service_subnet, api_port: port };
-        crate::home::private_folder(&home.run())?;
+        claim_id(home)?;
         write(home, &instance)?;
         Ok((instance, listener))
     }
@@ -71,6 +71,18 @@ impl Instance {
             api_address: self.api_address(),
             cluster_domain: CLUSTER_DOMAIN.to_owned(),
         }
+    }
+}
+
+/// Takes the runtime folder, unless another home happens to have the same id.
+fn claim_id(home: &Home) -> Result<()> {
+    private_folder(&home.run())?;
+    let (path, own) = (home.run().join("home"), home.root().display().to_string());
+    match std::fs::read_to_string(&path) {
+        Ok(other) if other != own => {
+            bail!("{own} has the same id ({}) as {other}; choose another folder with --home", home.id())
+        }
+        _ => std::fs::write(&path, own).with_context(|| format!("cannot write {}", path.display())),
     }
 }
 

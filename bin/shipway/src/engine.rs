@@ -1,0 +1,206 @@
+//! The engine: store, API server, controllers, scheduler, node and network wired together in one process.
+//!
+//! They meet only here. Everybody but the API server gets a client over it in process, each with an identity of its own.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Node as NodeObject;
+use kube::runtime::wait::await_condition;
+use kube::{Api, Client};
+use shipway_apiserver::pki::{Authority, KeyPairPem};
+use shipway_apiserver::{ApiServer, Config, Identity};
+use shipway_container::Runtime;
+use shipway_network::Network;
+use shipway_node::{Node, NodeConfig};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::UpArgs;
+use crate::down::layout;
+use crate::home::{Home, private_folder};
+use crate::instance::{CLUSTER_DOMAIN, Instance};
+use crate::listings::{is_ready, node_name};
+use crate::up::READY;
+
+/// The ports that services may have on the node.
+const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
+/// How long the node may take to become ready.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the parts may take to end when asked to.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// `shipway engine`: runs until it is told to stop. Containers go on without it.
+pub(crate) async fn engine(home: Home, args: &UpArgs) -> Result<()> {
+    let _lock = home.lock().inspect_err(report)?;
+    start_log();
+    // Not a part of the session that started us: closing a terminal does not end the engine.
+    if let Err(error) = rustix::process::setsid() {
+        tracing::debug!(%error, "already a session of its own");
+    }
+    let engine = Engine::start(home, args).await.inspect_err(report)?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        ready = engine.announce() => {
+            ready.inspect_err(report)?;
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    engine.stop().await;
+    Ok(())
+}
+
+/// Tells the command that started us why we end; it waits for one line.
+fn report(error: &anyhow::Error) {
+    say(&format!("{error:#}").replace('\n', " "));
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+        tracing::debug!(%error, "nobody listens");
+    }
+}
+
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SHIPWAY_LOG");
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}
+
+struct Engine {
+    api: ApiServer,
+    stop: CancellationToken,
+    parts: JoinSet<()>,
+}
+
+impl Engine {
+    async fn start(home: Home, args: &UpArgs) -> Result<Self> {
+        let (instance, listener) = Instance::open(&home, args.api_port).await?;
+        private_folder(&home.path("pods"))?;
+        let store = shipway_store::Log::open(&home.path("store"), shipway_store::Options::default());
+        let store = store.with_context(|| format!("cannot open the store in {}", home.path("store").display()))?;
+        let network = Network::open(instance.network(&home)).await.context("cannot set the network up")?;
+        let runtime = Runtime::new(layout(&home)).context("cannot set the container runtime up")?;
+        let config = Config {
+            service_subnet: instance.service_subnet,
+            api_address: SocketAddr::from((instance.api_address(), 443)),
+            node_port_range: NODE_PORTS,
+            cluster_domain: CLUSTER_DOMAIN.to_owned(),
+        };
+        let api = ApiServer::open(store, config).await.context("cannot start the API server")?;
+        let mut engine = Self { api, stop: CancellationToken::new(), parts: JoinSet::new() };
+        engine.serve(&home, &instance, listener).await?;
+        engine.run_parts(&home, &instance, network, runtime)?;
+        Ok(engine)
+    }
+
+    /// Serves the API on loopback and, for pods, on the address of the service `kubernetes`.
+    async fn serve(&mut self, home: &Home, instance: &Instance, listener: std::net::TcpListener) -> Result<()> {
+        let authority = Authority::open(&home.path("pki")).context("cannot open the certificate authority")?;
+        let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned);
+        let full = format!("kubernetes.default.svc.{CLUSTER_DOMAIN}");
+        let names: Vec<String> = names.into_iter().chain([full, node_name()]).collect();
+        let addresses = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(instance.api_address())];
+        let tls = authority.server_config(&authority.issue_server(&names, &addresses)?)?;
+        write_kubeconfig(home, instance, &authority)?;
+        let inside = TcpListener::bind((instance.api_address(), 443)).await;
+        let inside = inside.context("cannot listen on the address of the service kubernetes")?;
+        for listener in [TcpListener::from_std(listener)?, inside] {
+            let (api, tls, stop) = (self.api.clone(), tls.clone(), self.stop.clone());
+            self.parts.spawn(async move {
+                if let Err(error) = api.serve(listener, tls, stop).await {
+                    tracing::error!(%error, "the API is not served any more");
+                }
+            });
+        }
+        Ok(())
+    }
+
+    fn client(&self, identity: Identity) -> Client {
+        Client::new(self.api.in_process(identity), "default")
+    }
+
+    fn run_parts(&mut self, home: &Home, instance: &Instance, network: Network, runtime: Runtime) -> Result<()> {
+        let controllers = self.client(Identity::controller("controllers"));
+        self.parts.spawn(shipway_controllers::run(controllers, self.stop.clone()));
+        self.parts.spawn(shipway_scheduler::run(self.client(Identity::scheduler()), self.stop.clone()));
+        let proxy = self.client(Identity::controller("service-proxy"));
+        self.parts.spawn(shipway_network::proxy(proxy, network.clone(), self.stop.clone()));
+        let dns = shipway_network::dns::serve(network.clone(), self.stop.clone());
+        self.parts.spawn(async move {
+            if let Err(error) = dns.await {
+                tracing::error!(%error, "names are not answered");
+            }
+        });
+        let name = node_name();
+        let images = shipway_oci::Store::open(&home.path("content")).context("cannot open the image store")?;
+        let config = NodeConfig {
+            name: name.clone(),
+            home: home.root().to_owned(),
+            dns_address: instance.dns_address(),
+            cluster_domain: CLUSTER_DOMAIN.to_owned(),
+            pod_subnet: instance.pod_subnet,
+        };
+        let node = Node::new(self.client(Identity::node(&name)), runtime, network, images, config);
+        let node = node.context("cannot set the node up")?;
+        self.api.register_node(&name, node.service());
+        self.parts.spawn(node.run(self.stop.clone()));
+        Ok(())
+    }
+
+    /// Waits until the node is ready and tells the command that started us.
+    async fn announce(&self) -> Result<()> {
+        let nodes: Api<NodeObject> = Api::all(self.client(Identity::admin()));
+        let ready = |node: Option<&NodeObject>| node.is_some_and(is_ready);
+        let waited = tokio::time::timeout(PATIENCE, await_condition(nodes, &node_name(), ready)).await;
+        waited.context("the node is not ready after 30 s")??;
+        say(READY);
+        Ok(())
+    }
+
+    async fn stop(mut self) {
+        self.stop.cancel();
+        let ended = tokio::time::timeout(LAST_WORDS, async { while self.parts.join_next().await.is_some() {} }).await;
+        if ended.is_err() {
+            tracing::warn!("some parts did not end in time");
+        }
+    }
+}
+
+/// Writes the administrator's kubeconfig for the port of this run.
+fn write_kubeconfig(home: &Home, instance: &Instance, authority: &Authority) -> Result<()> {
+    use base64::Engine as _;
+    let encode = |pem: &str| base64::engine::general_purpose::STANDARD.encode(pem);
+    let KeyPairPem { certificate, key } = authority.issue_client(&Identity::admin())?;
+    let name = format!("shipway-{}", home.id());
+    let kubeconfig = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": name,
+        "clusters": [{ "name": name, "cluster": {
+            "server": format!("https://127.0.0.1:{}", instance.api_port),
+            "certificate-authority-data": encode(&authority.ca_pem()),
+        }}],
+        "users": [{ "name": name, "user": {
+            "client-certificate-data": encode(&certificate),
+            "client-key-data": encode(&key),
+        }}],
+        "contexts": [{ "name": name, "context": { "cluster": name, "user": name, "namespace": "default" } }],
+    });
+    let (path, fresh) = (home.path("kubeconfig"), home.path("kubeconfig.new"));
+    let mut file = std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    file.write_all(&serde_json::to_vec_pretty(&kubeconfig)?)?;
+    std::fs::rename(&fresh, &path).with_context(|| format!("cannot write {}", path.display()))
+}
