@@ -20,8 +20,10 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Packs a program, deploys it, prints its URL and follows its logs; starts the engine if none runs.
-    #[command(after_help = "Examples:\n  shipway run hello.py --replicas 3\n  shipway run ./server --port 80:8080 --detach\n  \
-                            shipway run job.sh -- first second")]
+    #[command(
+        after_help = "Examples:\n  shipway run hello.py --replicas 3\n  shipway run ./server --port 80:8080 --detach\n  \
+                            shipway run job.sh -- first second"
+    )]
     Run(RunArgs),
     /// Starts the engine and waits until its node is ready; does nothing if it runs.
     #[command(after_help = "Example:\n  shipway up --api-port 0")]

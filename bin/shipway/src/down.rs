@@ -38,7 +38,7 @@ pub(crate) async fn down(home: &Home) -> Result<()> {
         eprintln!("some programs did not heed TERM and are killed");
     }
     runtime.teardown().await.context("cannot stop the pods")?;
-    Network::teardown(instance.network(home)).await.context("cannot take the network down")?;
+    Network::teardown(&instance.network(home)).await.context("cannot take the network down")?;
     match std::fs::remove_dir_all(home.run()) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot remove {}", home.run().display()));

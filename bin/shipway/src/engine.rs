@@ -45,6 +45,7 @@ pub(crate) async fn engine(home: Home, args: &UpArgs) -> Result<()> {
         tracing::debug!(%error, "already a session of its own");
     }
     let engine = Engine::start(home, args).await.inspect_err(report)?;
+    let mut failed = false;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         ready = engine.announce() => {
@@ -52,13 +53,14 @@ pub(crate) async fn engine(home: Home, args: &UpArgs) -> Result<()> {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                () = engine.stop.cancelled() => failed = true,
             }
         }
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     engine.stop().await;
-    Ok(())
+    if failed { Err(anyhow::anyhow!("a part of the engine failed; see engine.log")) } else { Ok(()) }
 }
 
 /// Tells the command that started us why we end; it waits for one line.
@@ -89,18 +91,19 @@ impl Engine {
     async fn start(home: Home, args: &UpArgs) -> Result<Self> {
         let (instance, listener) = Instance::open(&home, args.api_port).await?;
         private_folder(&home.path("pods"))?;
-        let store = shipway_store::Log::open(&home.path("store"), shipway_store::Options::default());
-        let store = store.with_context(|| format!("cannot open the store in {}", home.path("store").display()))?;
+        let log = shipway_store::Log::open(&home.path("store"), shipway_store::Options::default());
+        let log = log.with_context(|| format!("cannot open the store in {}", home.path("store").display()))?;
         let network = Network::open(instance.network(&home)).await.context("cannot set the network up")?;
         let runtime = Runtime::new(layout(&home)).context("cannot set the container runtime up")?;
         let config = Config {
             service_subnet: instance.service_subnet,
             api_address: SocketAddr::from((instance.api_address(), 443)),
             node_port_range: NODE_PORTS,
-            cluster_domain: CLUSTER_DOMAIN.to_owned(),
         };
-        let api = ApiServer::open(store, config).await.context("cannot start the API server")?;
+        let api = ApiServer::open(log.clone(), config).await.context("cannot start the API server")?;
         let mut engine = Self { api, stop: CancellationToken::new(), parts: JoinSet::new() };
+        // What the disk did not take is never retried: the next engine starts from what it did take.
+        engine.spawn("store", async move { Err(log.failed().await) });
         engine.serve(&home, &instance, listener).await?;
         engine.run_parts(&home, &instance, network, runtime)?;
         Ok(engine)
@@ -119,11 +122,7 @@ impl Engine {
         let inside = inside.context("cannot listen on the address of the service kubernetes")?;
         for listener in [TcpListener::from_std(listener)?, inside] {
             let (api, tls, stop) = (self.api.clone(), tls.clone(), self.stop.clone());
-            self.parts.spawn(async move {
-                if let Err(error) = api.serve(listener, tls, stop).await {
-                    tracing::error!(%error, "the API is not served any more");
-                }
-            });
+            self.spawn("API server", async move { api.serve(listener, tls, stop).await });
         }
         Ok(())
     }
@@ -137,13 +136,7 @@ impl Engine {
         self.parts.spawn(shipway_controllers::run(controllers, self.stop.clone()));
         self.parts.spawn(shipway_scheduler::run(self.client(Identity::scheduler()), self.stop.clone()));
         let proxy = self.client(Identity::controller("service-proxy"));
-        self.parts.spawn(shipway_network::proxy(proxy, network.clone(), self.stop.clone()));
-        let dns = shipway_network::dns::serve(network.clone(), self.stop.clone());
-        self.parts.spawn(async move {
-            if let Err(error) = dns.await {
-                tracing::error!(%error, "names are not answered");
-            }
-        });
+        self.spawn("service proxy", shipway_network::proxy(proxy, network.clone(), self.stop.clone()));
         let name = node_name();
         let images = shipway_oci::Store::open(&home.path("content")).context("cannot open the image store")?;
         let config = NodeConfig {
@@ -152,12 +145,28 @@ impl Engine {
             dns_address: instance.dns_address(),
             cluster_domain: CLUSTER_DOMAIN.to_owned(),
             pod_subnet: instance.pod_subnet,
+            address: IpAddr::V4(shipway_network::host_address()),
         };
-        let node = Node::new(self.client(Identity::node(&name)), runtime, network, images, config);
-        let node = node.context("cannot set the node up")?;
+        let layers = shipway_oci::Layers::open(&home.path("layers")).context("cannot open the folder of layers")?;
+        let node = Node::new(self.client(Identity::node(&name)), runtime, network, images, layers, config);
         self.api.register_node(&name, node.service());
-        self.parts.spawn(node.run(self.stop.clone()));
+        self.spawn("node", node.run(self.stop.clone()));
         Ok(())
+    }
+
+    /// Runs a part until the end; one that fails takes the engine with it, so that nothing runs half.
+    fn spawn<E: std::fmt::Display>(
+        &mut self,
+        name: &'static str,
+        part: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        let stop = self.stop.clone();
+        self.parts.spawn(async move {
+            if let Err(error) = part.await {
+                tracing::error!(%error, "{name} failed, the engine ends");
+                stop.cancel();
+            }
+        });
     }
 
     /// Waits until the node is ready and tells the command that started us.
@@ -191,7 +200,7 @@ fn write_kubeconfig(home: &Home, instance: &Instance, authority: &Authority) -> 
         "current-context": name,
         "clusters": [{ "name": name, "cluster": {
             "server": format!("https://127.0.0.1:{}", instance.api_port),
-            "certificate-authority-data": encode(&authority.ca_pem()),
+            "certificate-authority-data": encode(authority.ca_pem()),
         }}],
         "users": [{ "name": name, "user": {
             "client-certificate-data": encode(&certificate),

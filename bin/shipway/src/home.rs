@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 
 /// Where the runtime files of all instances are.
-const RUN: &str = "/run/shipway";
+pub(crate) const RUN: &str = "/run/shipway";
 
 /// The folder of one instance and the names derived from it.
 #[derive(Clone, Debug)]

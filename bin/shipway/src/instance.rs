@@ -1,6 +1,7 @@
 //! What an instance chose once and keeps: its subnets and its port.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -40,7 +41,7 @@ impl Instance {
         let port = listener.local_addr()?.port();
         let (pod_subnet, service_subnet) = match &before {
             Some(before) => (before.pod_subnet, before.service_subnet),
-            None => shipway_network::free_subnets(home.id()).await.context("cannot choose the subnets")?,
+            None => shipway_network::free_subnets(&others(home)).await.context("cannot choose the subnets")?,
         };
         let instance = Self { pod_subnet, service_subnet, api_port: port };
         claim_id(home)?;
@@ -72,6 +73,17 @@ impl Instance {
             cluster_domain: CLUSTER_DOMAIN.to_owned(),
         }
     }
+}
+
+/// The subnets of the other instances on this machine, running or not.
+fn others(home: &Home) -> Vec<Subnet> {
+    let folders = std::fs::read_dir(crate::home::RUN).into_iter().flatten().filter_map(Result::ok);
+    let homes = folders.filter_map(|folder| std::fs::read_to_string(folder.path().join("home")).ok());
+    let texts = homes
+        .filter(|other| Path::new(other) != home.root())
+        .filter_map(|other| std::fs::read(Path::new(&other).join("instance.json")).ok());
+    let instances = texts.filter_map(|text| serde_json::from_slice::<Instance>(&text).ok());
+    instances.flat_map(|other| [other.pod_subnet, other.service_subnet]).collect()
 }
 
 /// Takes the runtime folder, unless another home happens to have the same id.

@@ -30,7 +30,9 @@ pub(crate) fn version(list: &ListArgs) -> Result<()> {
 pub(crate) fn kubeconfig(home: &Home) -> Result<()> {
     let path = home.path("kubeconfig");
     let text = std::fs::read_to_string(&path);
-    write_out(&text.with_context(|| format!("no kubeconfig at {}; start the engine with `shipway up`", path.display()))?)
+    write_out(
+        &text.with_context(|| format!("no kubeconfig at {}; start the engine with `shipway up`", path.display()))?,
+    )
 }
 
 /// `shipway ps`.

@@ -148,7 +148,12 @@ fn reached(app: &App, exposed: &Exposed) -> String {
 fn app_name(args: &RunArgs) -> Result<String> {
     if let Some(name) = &args.name {
         let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if name.is_empty() || name.len() > 63 || !name.chars().all(valid) || name.starts_with('-') || name.ends_with('-') {
+        if name.is_empty()
+            || name.len() > 63
+            || !name.chars().all(valid)
+            || name.starts_with('-')
+            || name.ends_with('-')
+        {
             bail!("--name {name:?} is not a DNS label: at most 63 lower-case letters, digits and '-'");
         }
         return Ok(name.clone());

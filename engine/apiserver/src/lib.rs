@@ -1,1 +1,46 @@
-//! placeholder
+//! The API server: HTTP in, store out. One generic handler serves every kind that the registry has a row for.
+//!
+//! [`ApiServer`] is a `tower` service: in process it is handed to `kube::Client::new` with an [`Identity`]; on the
+//! network it is served over TLS with client certificates. What it acknowledges is durable; what it shows is never older
+//! than what it acknowledged; a watch has no gap. It denies what no rule allows. It knows nothing of how pods are run.
+
+mod accept;
+mod admission;
+mod allocate;
+mod authorize;
+mod body;
+mod bootstrap;
+mod cache;
+mod call;
+mod clock;
+mod commit;
+mod decode;
+mod delete;
+mod discovery;
+mod error;
+mod handle;
+mod identity;
+mod list;
+mod meta;
+mod object;
+mod patch;
+mod path;
+pub mod pki;
+mod pod;
+mod query;
+mod read;
+mod reply;
+mod reviews;
+mod ring;
+mod scale;
+mod select;
+mod server;
+mod service;
+mod view;
+mod watch;
+mod write;
+
+pub use body::{Body, BoxError};
+pub use error::{About, ApiError, ManagerConflict};
+pub use identity::Identity;
+pub use service::{ApiServer, Config, InProcess, NodeService};

@@ -1,1 +1,31 @@
-//! placeholder
+//! Pod addresses, services in the kernel, and DNS.
+//!
+//! Links and routes are made over rtnetlink, services over our own small nftables encoder: no `ip`, `nft` or `iptables`
+//! program is needed, and none but this instance's own table and links are ever touched. What was programmed goes on
+//! working without the process that programmed it; [`Network::open`] takes it up again.
+//!
+//! This crate knows no containers (a pod is an identifier and a network namespace) and no images.
+
+mod config;
+mod error;
+mod links;
+mod network;
+mod nft;
+mod ports;
+mod proxy;
+mod records;
+mod rules;
+mod services;
+mod subnets;
+
+pub mod dns;
+
+pub use config::{NetworkConfig, Subnet};
+pub use error::NetworkError;
+pub use links::host_address;
+pub use network::Network;
+pub use nft::{Remains, remains};
+pub use ports::{PortConflict, PortHolder};
+pub use proxy::proxy;
+pub use rules::{Protocol, ServicePort, ServiceRules};
+pub use subnets::free_subnets;

@@ -1,1 +1,141 @@
-//! placeholder
+//! Pods to containers on this machine: lifecycle, probes, volumes, logs.
+//!
+//! The node is a client of the API like any other: it watches the pods that the scheduler gave it, makes them real through
+//! the runtime and the network, and writes back what it sees. Every decision in a pod's life is a pure function over plain
+//! data (`lifecycle`, `status`, `recover`); what touches the machine is kept apart from it (`jobs`, `machine`).
+//!
+//! It never reads the store, never decides where a pod runs, and stopping it ends no container.
+
+mod amount;
+mod backoff;
+mod capacity;
+mod downward;
+mod environment;
+mod error;
+mod expansion;
+mod files;
+mod heartbeat;
+mod image;
+mod jobs;
+mod lifecycle;
+mod log;
+mod logs;
+mod machine;
+mod observed;
+mod pod;
+mod pods;
+mod ports;
+mod probe;
+mod publish;
+mod recover;
+mod references;
+mod runtime;
+mod security;
+mod service;
+mod signal;
+mod specification;
+mod status;
+#[cfg(test)]
+mod testing;
+mod users;
+mod volume;
+mod worker;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Service;
+use kube::Api;
+use kube::runtime::watcher;
+use shipway_container::Runtime;
+use shipway_driver::{Recorder, cached};
+use shipway_network::Network;
+use shipway_oci::{Layers, Store};
+use tokio_util::sync::CancellationToken;
+
+pub use error::NodeError;
+pub use ports::{ASK as DISCOVER_PORTS, FOUND as LISTENING_PORTS};
+pub use service::{Body, NodeService};
+
+/// Who the node is and where it keeps things.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The Node object's name.
+    pub name: String,
+    /// The instance's folder: `pods/` and `logs/` below it are the node's.
+    pub home: PathBuf,
+    /// The cluster's DNS server.
+    pub dns_address: Ipv4Addr,
+    /// The domain of services, `cluster.local`.
+    pub cluster_domain: String,
+    /// Where pod addresses come from: network and prefix length.
+    pub pod_subnet: (Ipv4Addr, u8),
+    /// The host's address as pods and other machines reach it.
+    pub address: IpAddr,
+}
+
+/// The node.
+pub struct Node {
+    client: kube::Client,
+    machine: machine::Host,
+    config: NodeConfig,
+    runs: logs::Runs,
+}
+
+impl Node {
+    /// A node that is not registered yet; `layers` is where images are unpacked.
+    pub fn new(
+        client: kube::Client,
+        runtime: Runtime,
+        network: Network,
+        images: Store,
+        layers: Layers,
+        config: NodeConfig,
+    ) -> Self {
+        let machine = machine::Host { runtime, network, images: image::Images::new(images, layers) };
+        Self { client, machine, config, runs: logs::Runs::default() }
+    }
+
+    /// Answers what the API server asks of a node: `GET /containerLogs/<namespace>/<pod>/<container>`.
+    pub fn service(&self) -> NodeService {
+        service::new(self.config.home.clone(), self.runs.clone())
+    }
+
+    /// Registers the node and runs its pods until stopped. Containers go on; the next engine takes them up.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), NodeError> {
+        let Self { client, machine, config, runs } = self;
+        let (subnet, length) = config.pod_subnet;
+        let identity = heartbeat::Identity {
+            client: client.clone(),
+            name: config.name.clone(),
+            address: config.address,
+            pod_subnet: format!("{subnet}/{length}"),
+            home: config.home.clone(),
+        };
+        let all: Api<Service> = Api::all(client.clone());
+        let (services, watching) = cached(all, watcher::Config::default(), stop.clone(), |_| {});
+        let shared = Arc::new(jobs::Shared {
+            machine,
+            recorder: Recorder::new(client.clone(), "kubelet", &config.name),
+            client,
+            home: config.home.clone(),
+            names: files::Names {
+                node: config.name.clone(),
+                cluster_domain: config.cluster_domain,
+                dns_address: config.dns_address,
+            },
+            host: config.address,
+            allocatable: capacity::allocatable(capacity::capacity(&config.home)),
+            services,
+            runs,
+        });
+        let pods = async {
+            // Variables of services must not be missing in the first containers after a start.
+            let ready = shared.services.wait_until_ready().await.is_ok();
+            if ready { pods::run(shared, &config.name, stop.clone()).await } else { Ok(()) }
+        };
+        let ((), (), pods) = tokio::join!(watching, heartbeat::run(identity, stop.clone()), pods);
+        pods
+    }
+}

@@ -62,8 +62,8 @@ fn is_open(spec: &PodSpec, node: &NodeInfo) -> Result<(), Reason> {
         return Err(Reason::Unschedulable);
     }
     let taints = node_spec.and_then(|node| node.taints.as_deref()).unwrap_or_default();
-    let hard = taints.iter().filter(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"));
-    match hard.filter(|taint| !tolerations.iter().any(|toleration| tolerates(toleration, taint))).next() {
+    let mut hard = taints.iter().filter(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"));
+    match hard.find(|taint| !tolerations.iter().any(|toleration| tolerates(toleration, taint))) {
         None => Ok(()),
         Some(taint) => Err(Reason::Tainted(format!("{}: {}", taint.key, taint.value.as_deref().unwrap_or_default()))),
     }

@@ -2,8 +2,32 @@
 //!
 //! Everything here is a pure function over `serde_json::Value`. It knows nothing of HTTP, storage or identity.
 
+mod decode;
+mod definitions;
+mod discovery;
 mod error;
+mod invalid;
+mod lookup;
+mod openapi;
+pub mod names;
+pub mod patch;
+mod path;
+pub mod quantity;
+mod registry;
+mod resource;
+mod rows;
+pub mod selector;
+mod strategy;
+mod table;
 mod tree;
+mod walk;
 
-pub use error::SchemaError;
+pub use decode::{Encoding, MAX_BODY, MAX_DEPTH, decode_json, decode_protobuf};
+pub use error::{DecodeError, SchemaError};
+pub use invalid::{FieldError, Reason};
+pub use registry::Registry;
+pub use resource::{Gvk, Name, Resource, Subresource, VirtualResource};
+pub use strategy::Strategy;
+pub use table::{IncludeObject, TableInput, human_duration, table};
 pub use tree::{Kind, ListType, PatchStrategy, Schema};
+pub use walk::{apply_defaults, check_types, prune};

@@ -61,10 +61,13 @@ pub struct PatchStrategy {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of JSON Schema, independent of the others")]
 struct Node {
     kind: Kind,
     format: Option<Box<str>>,
     properties: IndexMap<Box<str>, u32>,
+    /// Which of the properties have a default: few, so that filling in need not look at the others.
+    defaulted: Vec<u32>,
     /// The item schema of a list, the value schema of a map.
     inner: Option<u32>,
     required: Vec<Box<str>>,
@@ -96,7 +99,8 @@ impl Schema {
     /// Reads one self-contained JSON schema, such as a custom resource's `openAPIV3Schema`.
     pub fn from_json(schema: &Value) -> Result<Self, SchemaError> {
         let empty = Map::new();
-        let mut reader = Reader { definitions: &empty, by_name: HashMap::new(), nodes: Vec::new() };
+        let mut reader =
+            Reader { definitions: &empty, by_name: HashMap::new(), leaves: HashMap::new(), nodes: Vec::new() };
         let at = reader.read(schema, "$")?;
         Ok(Self { nodes: Arc::new(reader.nodes), at })
     }
@@ -107,11 +111,12 @@ impl Schema {
         definitions: &Map<String, Value>,
         roots: impl IntoIterator<Item = &'a str>,
     ) -> Result<HashMap<String, Self>, SchemaError> {
-        let mut reader = Reader { definitions, by_name: HashMap::new(), nodes: Vec::new() };
+        let mut reader = Reader { definitions, by_name: HashMap::new(), leaves: HashMap::new(), nodes: Vec::new() };
         let mut at = Vec::new();
         for root in roots {
             at.push((root.to_owned(), reader.definition(root)?));
         }
+        reader.nodes.shrink_to_fit();
         let nodes = Arc::new(reader.nodes);
         Ok(at.into_iter().map(|(name, at)| (name, Self { nodes: nodes.clone(), at })).collect())
     }
@@ -151,6 +156,15 @@ impl Schema {
     /// The fixed properties in the order of the schema.
     pub fn properties(&self) -> impl Iterator<Item = (&str, Self)> {
         self.node().properties.iter().map(|(name, at)| (&**name, self.goto(*at)))
+    }
+
+    /// The properties that have a default, with it.
+    pub(crate) fn defaults(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let node = self.node();
+        node.defaulted.iter().filter_map(|at| {
+            let (name, at) = node.properties.get_index(*at as usize)?;
+            Some((&**name, self.nodes[*at as usize].default.as_ref()?))
+        })
     }
 
     /// The schema of a list's items or a map's values.
@@ -202,6 +216,7 @@ impl Schema {
 struct Reader<'a> {
     definitions: &'a Map<String, Value>,
     by_name: HashMap<String, u32>,
+    leaves: HashMap<String, u32>,
     nodes: Vec<Node>,
 }
 
@@ -238,8 +253,22 @@ impl Reader<'_> {
             self.nodes[copy as usize] = node;
             return Ok(copy);
         }
+        if let Some(leaf) = leaf(schema) {
+            return self.leaf(leaf, schema, path);
+        }
         let at = self.reserve();
         self.nodes[at as usize] = self.shape(schema, path)?;
+        Ok(at)
+    }
+
+    /// Places that say no more than type and format share one node: most of a tree is plain text and numbers.
+    fn leaf(&mut self, leaf: String, schema: &Value, path: &str) -> Result<u32, SchemaError> {
+        if let Some(at) = self.leaves.get(&leaf) {
+            return Ok(*at);
+        }
+        let at = self.reserve();
+        self.nodes[at as usize] = self.shape(schema, path)?;
+        self.leaves.insert(leaf, at);
         Ok(at)
     }
 
@@ -249,7 +278,10 @@ impl Reader<'_> {
         if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
             for (name, inner) in properties {
                 let at = self.read(inner, &format!("{path}.{name}"))?;
-                node.properties.insert(name.as_str().into(), at);
+                let (index, _) = node.properties.insert_full(name.as_str().into(), at);
+                if self.nodes[at as usize].default.is_some() {
+                    node.defaulted.push(u32::try_from(index).expect("an object has fewer than 2^32 properties"));
+                }
             }
         }
         let inner = match node.kind {
@@ -271,6 +303,7 @@ impl Node {
             kind: Kind::Any,
             format: None,
             properties: IndexMap::new(),
+            defaulted: Vec::new(),
             inner: None,
             required: Vec::new(),
             default: None,
@@ -339,6 +372,14 @@ fn reference(schema: &Value) -> Option<&str> {
         _ => None,
     })?;
     direct.as_str()?.rsplit('/').next()
+}
+
+/// What tells a place apart that says nothing but its type and format.
+fn leaf(schema: &Value) -> Option<String> {
+    let object = schema.as_object()?;
+    let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or("");
+    let plain = object.keys().all(|key| matches!(key.as_str(), "type" | "format" | "description"));
+    (plain && object.get("type").is_none_or(Value::is_string)).then(|| format!("{}/{}", text("type"), text("format")))
 }
 
 fn overrides(schema: &Value) -> bool {

@@ -1,0 +1,87 @@
+//! The bytes of a layer: decompressed by what they begin with (gzip, zstd or plain), hashed, and metered so that neither
+//! the archive as a whole nor the headers between two entries can grow without bound.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::rc::Rc;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::Digest;
+
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// A decompressing, hashing, metered reader of one layer.
+pub(super) struct Source {
+    input: Box<dyn Read>,
+    state: Rc<RefCell<State>>,
+}
+
+struct State {
+    hasher: Sha256,
+    allowance: u64,
+    used: u64,
+}
+
+/// The caller's hand on a [`Source`] that a tar reader owns.
+#[derive(Clone)]
+pub(super) struct Meter(Rc<RefCell<State>>);
+
+impl Source {
+    pub(super) fn open(file: File) -> io::Result<Self> {
+        let mut reader = BufReader::with_capacity(1 << 17, file);
+        let start = reader.fill_buf()?;
+        let input: Box<dyn Read> = if start.starts_with(&GZIP) {
+            Box::new(flate2::bufread::MultiGzDecoder::new(reader))
+        } else if start.starts_with(&ZSTD) {
+            Box::new(zstd::Decoder::with_buffer(reader)?)
+        } else {
+            Box::new(reader)
+        };
+        let state = State { hasher: Sha256::new(), allowance: u64::MAX, used: 0 };
+        Ok(Self { input, state: Rc::new(RefCell::new(state)) })
+    }
+
+    pub(super) fn meter(&self) -> Meter {
+        Meter(Rc::clone(&self.state))
+    }
+}
+
+impl Read for Source {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut state = self.state.borrow_mut();
+        let most = usize::try_from(state.allowance).unwrap_or(usize::MAX).min(into.len());
+        if most == 0 && !into.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "more bytes than allowed"));
+        }
+        let count = self.input.read(&mut into[..most])?;
+        state.hasher.update(&into[..count]);
+        state.allowance -= count as u64;
+        state.used += count as u64;
+        Ok(count)
+    }
+}
+
+impl Meter {
+    /// Lets at most this many further bytes through.
+    pub(super) fn allow(&self, bytes: u64) {
+        self.0.borrow_mut().allowance = bytes;
+    }
+
+    /// Bytes let through so far.
+    pub(super) fn used(&self) -> u64 {
+        self.0.borrow().used
+    }
+
+    /// Whether the allowance is used up.
+    pub(super) fn exhausted(&self) -> bool {
+        self.0.borrow().allowance == 0
+    }
+
+    /// The digest of all bytes so far.
+    pub(super) fn digest(&self) -> Digest {
+        Digest::finish(self.0.borrow().hasher.clone())
+    }
+}

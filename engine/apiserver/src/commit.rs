@@ -1,0 +1,131 @@
+//! One write of one object as one transaction of the store: the object, the condition on its revision, and the addresses
+//! and ports it takes or gives back.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+use shipway_schema::Resource;
+use shipway_store::{KeyValue, Revision, Store, Txn};
+
+use crate::allocate::claims;
+use crate::cache::{CLAIMS, Table};
+use crate::error::{About, ApiError};
+use crate::object::{Object, canonical};
+
+/// Where an object lives.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) table: Arc<Table>,
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: String,
+}
+
+impl Place {
+    pub(crate) fn resource(&self) -> &Arc<Resource> {
+        &self.table.resource
+    }
+
+    /// The key within the table.
+    pub(crate) fn key(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("{namespace}/{}", self.name),
+            None => self.name.clone(),
+        }
+    }
+
+    pub(crate) fn store_key(&self) -> Bytes {
+        format!("{}{}", self.table.prefix, self.key()).into()
+    }
+
+    /// How failures name the object.
+    pub(crate) fn about(&self) -> About {
+        let resource = self.resource();
+        About { group: resource.group.to_string(), resource: resource.plural.to_string(), name: self.name.clone() }
+    }
+
+    /// How validation failures name the object: by its kind.
+    pub(crate) fn about_kind(&self) -> About {
+        About { resource: self.resource().kind.to_string(), ..self.about() }
+    }
+}
+
+/// A write that depends on what was read before it.
+pub(crate) struct Write<'a> {
+    pub(crate) place: &'a Place,
+    /// The revision the object must still have; 0 when it must not exist.
+    pub(crate) expected: Revision,
+    pub(crate) old: Option<&'a Value>,
+    /// What to store; none deletes.
+    pub(crate) new: Option<&'a Value>,
+    /// Another key that must not have changed either.
+    pub(crate) guard: Option<(Bytes, Revision)>,
+}
+
+/// How a write ended.
+pub(crate) enum Outcome {
+    /// It is durable.
+    Done(Revision),
+    /// The object is not what it was; this is what it is.
+    Raced(Option<KeyValue>),
+    /// The guard changed.
+    GuardMoved,
+    /// Somebody else has these addresses or ports.
+    Taken(Vec<String>),
+}
+
+impl Write<'_> {
+    /// Commits, or says what stood against it.
+    pub(crate) async fn commit(&self, store: &dyn Store) -> Result<Outcome, ApiError> {
+        let key = self.place.store_key();
+        let (before, after) = (self.old.map(claims).unwrap_or_default(), self.new.map(claims).unwrap_or_default());
+        let taken: Vec<&String> = after.difference(&before).collect();
+        let mut txn = Txn::new().when(key.clone(), self.expected);
+        if let Some((guard, revision)) = &self.guard {
+            txn = txn.when(guard.clone(), *revision);
+        }
+        for claim in &taken {
+            txn = txn.when(claim_key(claim), 0).put(claim_key(claim), key.clone());
+        }
+        for claim in before.difference(&after) {
+            txn = txn.delete(claim_key(claim));
+        }
+        txn = match self.new {
+            Some(object) => txn.put(key, canonical(object)),
+            None => txn.delete(key),
+        };
+        let result = store.txn(txn).await?;
+        Ok(if result.succeeded { Outcome::Done(result.revision) } else { self.obstacle(result.current, &taken) })
+    }
+
+    fn obstacle(&self, current: Vec<Option<KeyValue>>, taken: &[&String]) -> Outcome {
+        let revision = |kv: &Option<KeyValue>| kv.as_ref().map_or(0, |kv| kv.mod_revision);
+        let mut current = current.into_iter();
+        let object = current.next().flatten();
+        if revision(&object) != self.expected {
+            return Outcome::Raced(object);
+        }
+        if let Some((_, expected)) = &self.guard
+            && current.next().is_none_or(|kv| revision(&kv) != *expected)
+        {
+            return Outcome::GuardMoved;
+        }
+        let lost = taken.iter().zip(current).filter(|(_, kv)| kv.is_some());
+        Outcome::Taken(lost.map(|(claim, _)| (*claim).clone()).collect())
+    }
+
+    /// The object that the write made.
+    pub(crate) fn object(&self, revision: Revision) -> Result<Arc<Object>, ApiError> {
+        let value = self.new.or(self.old).map(canonical).unwrap_or_default();
+        let object = Object::stored(&self.place.key(), &value, revision);
+        object.map(Arc::new).map_err(ApiError::Internal)
+    }
+}
+
+fn claim_key(claim: &str) -> Bytes {
+    format!("{CLAIMS}{claim}").into()
+}
+
+/// The claims of a set of objects' differences are few; a sorted set keeps transactions the same for the same input.
+pub(crate) type Claims = BTreeSet<String>;

@@ -1,0 +1,253 @@
+//! From a request to its reply: authorize, read the body, find the resource, do what the verb says.
+//!
+//! The only place that turns a failure or a panic into a reply.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::FutureExt;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::ApiServer;
+use crate::authorize::{self, Attributes};
+use crate::body::{self, Body};
+use crate::call::{BODY_LIMIT, Call};
+use crate::commit::Place;
+use crate::decode;
+use crate::delete::{DeleteOptions, delete, delete_collection};
+use crate::discovery;
+use crate::error::ApiError;
+use crate::identity::Identity;
+use crate::list::{self, At};
+use crate::patch::patch;
+use crate::path::{self, ResourcePath};
+use crate::pod;
+use crate::query::Query;
+use crate::read;
+use crate::reply;
+use crate::reviews;
+use crate::scale;
+use crate::select::Selection;
+use crate::view::View;
+use crate::write::{Change, Part, create, manager, modify};
+
+/// The longest path and query, in bytes.
+const URI_LIMIT: usize = 16 * 1024;
+
+/// Answers a request. `identity` is none when the credential shown is not valid.
+pub(crate) async fn answer(
+    server: ApiServer,
+    identity: Option<Arc<Identity>>,
+    request: Request<Body>,
+    stop: CancellationToken,
+) -> Response<Body> {
+    let work = AssertUnwindSafe(route(server, identity, request, stop)).catch_unwind();
+    match work.await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => reply::failure(&error),
+        Err(_) => reply::failure(&ApiError::Internal("the handler of this request panicked".into())),
+    }
+}
+
+async fn route(
+    server: ApiServer,
+    identity: Option<Arc<Identity>>,
+    request: Request<Body>,
+    stop: CancellationToken,
+) -> Result<Response<Body>, ApiError> {
+    let identity = identity.ok_or(ApiError::Unauthorized)?;
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    if head.uri.path_and_query().is_some_and(|both| both.as_str().len() > URI_LIMIT) {
+        return Err(ApiError::UriTooLong(URI_LIMIT));
+    }
+    let query = Query::parse(head.uri.query().unwrap_or_default())?;
+    let identity = impersonated(identity, &head.headers)?;
+    let Some(target) = path::parse(path)? else {
+        authorize::check_path(&identity, &head.method.as_str().to_ascii_lowercase(), path)?;
+        return discovery::answer(&server, &head.method, path, &query, &head.headers);
+    };
+    authorize::check(&identity, &attributes(&target, verb(&head.method, &target, &query)?))?;
+    let body = body::read(body, BODY_LIMIT).await?;
+    let (method, headers) = (head.method, head.headers);
+    let call = Call { server, identity, method, query, headers, body, stop, warnings: Mutex::default() };
+    let mut response = resource(&call, target).await?;
+    reply::add_warnings(&mut response, call.warnings.into_inner().unwrap_or_else(PoisonError::into_inner));
+    Ok(response)
+}
+
+/// Who the caller acts for, where it may act for others.
+fn impersonated(identity: Arc<Identity>, headers: &HeaderMap) -> Result<Arc<Identity>, ApiError> {
+    let text = |value: &http::HeaderValue| value.to_str().map(str::to_owned).unwrap_or_default();
+    let user = headers.get("impersonate-user").map(text);
+    let groups: Vec<String> = headers.get_all("impersonate-group").iter().map(text).collect();
+    if user.is_none() && groups.is_empty() {
+        return Ok(identity);
+    }
+    let user = user.ok_or_else(|| ApiError::BadRequest("impersonating a group needs a user, too".into()))?;
+    for (resource, name) in std::iter::once(("users", &user)).chain(groups.iter().map(|group| ("groups", group))) {
+        authorize::check(&identity, &Attributes { verb: "impersonate", resource, name, ..Attributes::default() })?;
+    }
+    Ok(Arc::new(Identity { user, groups }))
+}
+
+/// What the method means for the path.
+fn verb(method: &Method, target: &ResourcePath, query: &Query) -> Result<&'static str, ApiError> {
+    let named = target.name.is_some();
+    match *method {
+        Method::GET if named => Ok("get"),
+        Method::GET if query.flag("watch") => Ok("watch"),
+        Method::GET => Ok("list"),
+        Method::POST => Ok("create"),
+        Method::PUT => Ok("update"),
+        Method::PATCH => Ok("patch"),
+        Method::DELETE if named => Ok("delete"),
+        Method::DELETE => Ok("deletecollection"),
+        _ => Err(ApiError::MethodNotAllowed),
+    }
+}
+
+fn attributes<'a>(target: &'a ResourcePath, verb: &'static str) -> Attributes<'a> {
+    let own_namespace = target.plural == "namespaces" && target.group.is_empty();
+    let name = target.name.as_deref().unwrap_or_default();
+    Attributes {
+        verb,
+        group: &target.group,
+        resource: &target.plural,
+        subresource: target.subresource.as_deref().unwrap_or_default(),
+        namespace: target.namespace.as_deref().unwrap_or(if own_namespace { name } else { "" }),
+        name,
+    }
+}
+
+async fn resource(call: &Call, target: ResourcePath) -> Result<Response<Body>, ApiError> {
+    if reviews::is_review(&target) {
+        return reviews::answer(call, &target);
+    }
+    let found = call.server.registry().find(&target.group, &target.version, &target.plural);
+    let resource = found.ok_or(ApiError::NoSuchPath)?;
+    let table = call.server.cache().table(&resource)?;
+    let misplaced = if resource.namespaced {
+        target.namespace.is_none() && target.name.is_some()
+    } else {
+        target.namespace.is_some()
+    };
+    if misplaced {
+        return Err(ApiError::NoSuchPath);
+    }
+    let place = Place { table, namespace: target.namespace, name: target.name.clone().unwrap_or_default() };
+    match (target.name, target.subresource) {
+        (None, _) => collection(call, place).await,
+        (Some(_), None) => object(call, &place).await,
+        (Some(_), Some(subresource)) => below(call, &place, &subresource).await,
+    }
+}
+
+async fn collection(call: &Call, place: Place) -> Result<Response<Body>, ApiError> {
+    let resource = place.resource().clone();
+    let selection = Selection::parse(&resource, place.namespace.as_deref(), &call.query);
+    match call.method {
+        Method::GET if call.query.flag("watch") => read::watch(call, &place, selection?).await,
+        Method::GET => read::list(call, &place, &selection?).await,
+        Method::POST if resource.namespaced && place.namespace.is_none() => Err(ApiError::MethodNotAllowed),
+        Method::POST => post(call, place).await,
+        Method::DELETE if resource.namespaced && place.namespace.is_none() => Err(ApiError::MethodNotAllowed),
+        Method::DELETE => {
+            let options = DeleteOptions::parse(call)?;
+            let objects = delete_collection(call, &place, &selection?, &options).await?;
+            let revision = call.server.cache().revision();
+            let page = list::Page { objects, revision, next: None, remaining: None };
+            View::of(call, resource)?.list(page)
+        }
+        _ => Err(ApiError::MethodNotAllowed),
+    }
+}
+
+async fn post(call: &Call, place: Place) -> Result<Response<Body>, ApiError> {
+    let view = View::of(call, place.resource().clone())?;
+    let mut decoded = decode::decode(call)?;
+    decode::identify(place.resource(), &mut decoded.value)?;
+    decode::check_shape(call, place.resource(), &mut decoded.value, &decoded.duplicates)?;
+    let manager = manager(call, &place, None)?;
+    let written = create(call, place, decoded.value, Some(manager)).await?;
+    view.object(StatusCode::CREATED, &written)
+}
+
+async fn object(call: &Call, place: &Place) -> Result<Response<Body>, ApiError> {
+    match call.method {
+        Method::GET => read::get(call, place).await,
+        Method::PUT => replace(call, place, Part::Main).await,
+        Method::PATCH => patched(call, place, Part::Main).await,
+        Method::DELETE => remove(call, place).await,
+        _ => Err(ApiError::MethodNotAllowed),
+    }
+}
+
+async fn replace(call: &Call, place: &Place, part: Part) -> Result<Response<Body>, ApiError> {
+    let view = View::of(call, place.resource().clone())?;
+    let mut decoded = decode::decode(call)?;
+    decode::identify(place.resource(), &mut decoded.value)?;
+    decode::check_shape(call, place.resource(), &mut decoded.value, &decoded.duplicates)?;
+    let edit = |_: &serde_json::Value| Ok(decoded.value.clone());
+    let manager = manager(call, place, part.subresource())?;
+    let written = modify(call, place, Change { part, manager: Some(manager), edit: &edit }).await?;
+    view.object(StatusCode::OK, &written)
+}
+
+async fn patched(call: &Call, place: &Place, part: Part) -> Result<Response<Body>, ApiError> {
+    let view = View::of(call, place.resource().clone())?;
+    let (written, created) = patch(call, place, part).await?;
+    view.object(if created { StatusCode::CREATED } else { StatusCode::OK }, &written)
+}
+
+async fn remove(call: &Call, place: &Place) -> Result<Response<Body>, ApiError> {
+    let view = View::of(call, place.resource().clone())?;
+    let deleted = delete(call, place, &DeleteOptions::parse(call)?).await?;
+    if !deleted.gone || place.resource().returns_deleted {
+        return view.object(StatusCode::OK, &deleted.object);
+    }
+    let mut details = json!({"name": place.name, "kind": place.resource().plural, "uid": deleted.object.uid});
+    if !place.resource().group.is_empty() {
+        details["group"] = place.resource().group.as_ref().into();
+    }
+    Ok(reply::success(StatusCode::OK, Some(details)))
+}
+
+/// Subresources. The row says which ones there are and which verbs they take.
+async fn below(call: &Call, place: &Place, name: &str) -> Result<Response<Body>, ApiError> {
+    let subresource = place.resource().subresource(name).ok_or(ApiError::NoSuchPath)?;
+    let verb = match call.method {
+        Method::GET => "get",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        _ => "delete",
+    };
+    if !subresource.verbs.contains(&verb) {
+        return Err(ApiError::MethodNotAllowed);
+    }
+    match (name, verb) {
+        ("status", "get") => read::get(call, place).await,
+        ("status", "update") => replace(call, place, Part::Status).await,
+        ("status", _) => patched(call, place, Part::Status).await,
+        ("finalize", _) => replace(call, place, Part::Finalize).await,
+        ("scale", "get") => {
+            let object = read::live(call, place, At::Latest).await?;
+            Ok(reply::value(StatusCode::OK, &scale::get(&object), false))
+        }
+        ("scale", "update") => Ok(reply::value(StatusCode::OK, &scale::replace(call, place).await?, false)),
+        ("scale", _) => Ok(reply::value(StatusCode::OK, &scale::patch(call, place).await?, false)),
+        ("binding", _) => {
+            pod::bind(call, place).await?;
+            Ok(reply::success(StatusCode::CREATED, None))
+        }
+        ("eviction", _) => {
+            pod::evict(call, place).await?;
+            Ok(reply::success(StatusCode::CREATED, None))
+        }
+        ("log", _) => pod::log(call, place).await,
+        _ => Err(ApiError::NoSuchPath),
+    }
+}

@@ -1,0 +1,208 @@
+//! One object as the server holds it: the exact bytes that clients receive, and the little metadata that selecting
+//! needs.
+//!
+//! Stored bytes are canonical JSON without `resourceVersion`; the revision is spliced in once, when the object enters
+//! the cache or answers its own write. An object never changes; a newer revision is another object.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use shipway_schema::Resource;
+use shipway_store::Revision;
+
+/// An object at one revision.
+pub(crate) struct Object {
+    /// The revision that wrote it.
+    pub(crate) revision: Revision,
+    /// `<namespace>/<name>`, or `<name>` for a cluster-scoped kind: the end of the store's key.
+    pub(crate) key: Box<str>,
+    /// The wire JSON with `apiVersion`, `kind` and `metadata.resourceVersion`.
+    pub(crate) bytes: Bytes,
+    pub(crate) uid: Box<str>,
+    labels: BTreeMap<Box<str>, Box<str>>,
+    /// Field-selector values worked out so far; holding these is 100 times smaller than the parsed object.
+    fields: Mutex<Vec<Field>>,
+}
+
+type Field = (Box<str>, Option<Box<str>>);
+
+#[derive(Deserialize)]
+struct Envelope {
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    uid: Box<str>,
+    #[serde(default)]
+    labels: Option<BTreeMap<Box<str>, Box<str>>>,
+}
+
+#[derive(Deserialize)]
+struct RawEnvelope<'a> {
+    #[serde(borrow)]
+    metadata: &'a RawValue,
+}
+
+const METADATA: &[u8] = b"\"metadata\":{";
+const REVISION: &[u8] = b"\"resourceVersion\":\"";
+
+impl Object {
+    /// Takes what the store holds. Fails when that is not an object as this server writes them.
+    pub(crate) fn stored(key: &str, value: &[u8], revision: Revision) -> Result<Self, String> {
+        let envelope: Envelope = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+        let bytes = splice(value, revision).ok_or("no metadata at the head of the object")?;
+        Ok(Self {
+            revision,
+            key: key.into(),
+            bytes,
+            uid: envelope.metadata.uid,
+            labels: envelope.metadata.labels.unwrap_or_default(),
+            fields: Mutex::default(),
+        })
+    }
+
+    /// An object that is shown and not stored: the answer to a dry run. It has no revision.
+    pub(crate) fn draft(key: &str, value: &Value) -> Self {
+        let uid = value["metadata"]["uid"].as_str().unwrap_or_default().into();
+        let bytes = canonical(value).into();
+        Self { revision: 0, key: key.into(), bytes, uid, labels: BTreeMap::new(), fields: Mutex::default() }
+    }
+
+    /// The same content under another revision: what a watcher sees when the object disappears.
+    pub(crate) fn restamped(&self, revision: Revision) -> Self {
+        let digits = self.head() + METADATA.len() + REVISION.len();
+        let end = digits + self.revision.to_string().len();
+        let bytes = [&self.bytes[..digits], revision.to_string().as_bytes(), &self.bytes[end..]].concat();
+        Self {
+            revision,
+            key: self.key.clone(),
+            bytes: bytes.into(),
+            uid: self.uid.clone(),
+            labels: self.labels.clone(),
+            fields: Mutex::default(),
+        }
+    }
+
+    fn head(&self) -> usize {
+        find(&self.bytes, METADATA).expect("every object was spliced behind its metadata")
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.key.rsplit_once('/').map_or(&self.key, |(_, name)| name)
+    }
+
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.key.rsplit_once('/').map(|(namespace, _)| namespace)
+    }
+
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
+        self.labels.get(key).map(|value| &**value)
+    }
+
+    /// The working form, with `metadata.resourceVersion`.
+    pub(crate) fn value(&self) -> Value {
+        serde_json::from_slice(&self.bytes).expect("the bytes were JSON when the object was made")
+    }
+
+    /// The bytes of `metadata` within the object.
+    pub(crate) fn metadata(&self) -> Bytes {
+        let envelope: RawEnvelope<'_> =
+            serde_json::from_slice(&self.bytes).expect("the bytes were JSON when the object was made");
+        self.bytes.slice_ref(envelope.metadata.get().as_bytes())
+    }
+
+    /// The value of a selectable field, parsed at most once per field.
+    pub(crate) fn field(&self, resource: &Resource, field: &str) -> Option<String> {
+        match field {
+            "metadata.name" => return Some(self.name().to_owned()),
+            "metadata.namespace" => return Some(self.namespace().unwrap_or_default().to_owned()),
+            _ => {}
+        }
+        let mut known = self.fields.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, value)) = known.iter().find(|(own, _)| **own == *field) {
+            return value.as_deref().map(str::to_owned);
+        }
+        let value = resource.selectable(&self.value(), field);
+        known.push((field.into(), value.as_deref().map(Into::into)));
+        value
+    }
+}
+
+/// Encodes an object for the store: `apiVersion`, `kind`, `metadata` first and no `resourceVersion`.
+pub(crate) fn canonical(object: &Value) -> Vec<u8> {
+    let mut ordered = serde_json::Map::new();
+    let fields = object.as_object().into_iter().flatten();
+    for head in ["apiVersion", "kind", "metadata"] {
+        ordered.insert(head.into(), object.get(head).cloned().unwrap_or_default());
+    }
+    for (key, value) in fields {
+        if !ordered.contains_key(key) {
+            ordered.insert(key.clone(), value.clone());
+        }
+    }
+    if let Some(metadata) = ordered.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.shift_remove("resourceVersion");
+    }
+    serde_json::to_vec(&ordered).expect("a JSON value can be encoded")
+}
+
+fn splice(stored: &[u8], revision: Revision) -> Option<Bytes> {
+    let at = find(stored, METADATA)? + METADATA.len();
+    let revision = revision.to_string();
+    let mut bytes = Vec::with_capacity(stored.len() + REVISION.len() + revision.len() + 2);
+    bytes.extend_from_slice(&stored[..at]);
+    bytes.extend_from_slice(REVISION);
+    bytes.extend_from_slice(revision.as_bytes());
+    bytes.push(b'"');
+    if stored.get(at) != Some(&b'}') {
+        bytes.push(b',');
+    }
+    bytes.extend_from_slice(&stored[at..]);
+    Some(bytes.into())
+}
+
+/// Finds the head's end; `apiVersion` and `kind` before it are short and cannot contain the needle.
+fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    bytes[..bytes.len().min(512)].windows(needle.len()).position(|window| window == needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn sample() -> Value {
+        json!({
+            "spec": {"a": "\"metadata\":{"},
+            "metadata": {"name": "x", "resourceVersion": "3", "uid": "u", "labels": {"app": "web"}},
+            "kind": "ConfigMap",
+            "apiVersion": "v1",
+        })
+    }
+
+    #[test]
+    fn the_revision_is_spliced_and_replaced() {
+        let stored = canonical(&sample());
+        assert!(stored.starts_with(br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x","uid""#));
+        let object = Object::stored("ns/x", &stored, 9).unwrap();
+        let mut expected = sample();
+        expected["metadata"]["resourceVersion"] = "9".into();
+        assert_eq!(object.value(), expected);
+        assert_eq!(object.restamped(1234).value()["metadata"]["resourceVersion"], "1234");
+        assert_eq!(canonical(&object.value()), stored);
+    }
+
+    #[test]
+    fn metadata_is_a_slice_of_the_same_bytes() {
+        let object = Object::stored("ns/x", &canonical(&sample()), 9).unwrap();
+        let metadata: Value = serde_json::from_slice(&object.metadata()).unwrap();
+        assert_eq!(metadata, object.value()["metadata"]);
+        assert_eq!((object.namespace(), object.name(), object.label("app")), (Some("ns"), "x", Some("web")));
+    }
+}

@@ -1,0 +1,147 @@
+//! What pods have beyond other objects: being bound to a node, being evicted, and logs, which their node keeps.
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{Method, Request, Response};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use crate::body::{Body, full};
+use crate::call::Call;
+use crate::clock;
+use crate::commit::Place;
+use crate::decode;
+use crate::delete::{DeleteOptions, delete};
+use crate::error::ApiError;
+use crate::service::NodeService;
+use crate::write::{Change, Part, manager, modify};
+
+/// The query parameters of a log request that the node understands.
+const LOG_PARAMETERS: [&str; 7] =
+    ["follow", "tailLines", "previous", "timestamps", "sinceSeconds", "sinceTime", "limitBytes"];
+
+/// Binds a pod to a node, once.
+pub(crate) async fn bind(call: &Call, place: &Place) -> Result<(), ApiError> {
+    let binding = decode::decode(call)?.value;
+    let target = &binding["target"];
+    let node = target["name"].as_str().filter(|name| !name.is_empty());
+    let node = node.ok_or_else(|| ApiError::BadRequest("target.name: Required value".into()))?.to_owned();
+    if !matches!(target["kind"].as_str(), None | Some("" | "Node")) {
+        return Err(ApiError::BadRequest(format!("target.kind: Unsupported value: {}: supported values: \"Node\"", target["kind"])));
+    }
+    let uid = binding["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    let edit = |pod: &Value| bound(place, pod, &binding, &node, &uid);
+    let manager = manager(call, place, Some("binding"))?;
+    let change = Change { part: Part::Binding, manager: Some(manager), edit: &edit };
+    modify(call, place, change).await.map(drop)
+}
+
+fn bound(place: &Place, pod: &Value, binding: &Value, node: &str, uid: &str) -> Result<Value, ApiError> {
+    let conflict = |text: String| ApiError::Conflict(place.about(), text);
+    if let Some(own) = pod["spec"]["nodeName"].as_str().filter(|own| !own.is_empty()) {
+        return Err(conflict(format!("pod {} is already assigned to node {own:?}", place.name)));
+    }
+    if !pod["metadata"]["deletionTimestamp"].is_null() {
+        return Err(conflict(format!("pod {} is being deleted, cannot be assigned to a host", place.name)));
+    }
+    if !uid.is_empty() && pod["metadata"]["uid"] != *uid {
+        let text = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", pod["metadata"]["uid"]);
+        return Err(conflict(text));
+    }
+    let mut pod = pod.clone();
+    pod["spec"]["nodeName"] = node.into();
+    for (key, value) in binding["metadata"]["annotations"].as_object().into_iter().flatten() {
+        pod["metadata"]["annotations"][key] = value.clone();
+    }
+    set_scheduled(&mut pod);
+    Ok(pod)
+}
+
+fn set_scheduled(pod: &mut Value) {
+    if !pod["status"]["conditions"].is_array() {
+        pod["status"]["conditions"] = json!([]);
+    }
+    if let Some(conditions) = pod["status"]["conditions"].as_array_mut() {
+        conditions.retain(|condition| condition["type"] != "PodScheduled");
+        let now = clock::text(clock::now());
+        conditions.push(json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now}));
+    }
+}
+
+/// Evicts a pod: a delete with the options that the eviction carries.
+pub(crate) async fn evict(call: &Call, place: &Place) -> Result<(), ApiError> {
+    let eviction = decode::decode(call)?.value;
+    let options = DeleteOptions::of(&eviction["deleteOptions"])?;
+    delete(call, place, &options).await.map(drop)
+}
+
+/// Streams a container's log from the pod's node.
+pub(crate) async fn log(call: &Call, place: &Place) -> Result<Response<Body>, ApiError> {
+    call.server.cache().catch_up().await?;
+    let object = place.table.get(&place.key()).ok_or_else(|| ApiError::NotFound(place.about()))?;
+    let pod = object.value();
+    let container = container(&pod, &place.name, call.query.get("container"))?;
+    let node = pod["spec"]["nodeName"].as_str().filter(|node| !node.is_empty());
+    let node = node.ok_or_else(|| ApiError::BadRequest(format!("pod {} does not have a host assigned", place.name)))?;
+    let service = call.server.node(node).ok_or_else(|| ApiError::Unavailable(format!("node {node:?} is not connected")))?;
+    let namespace = place.namespace.as_deref().unwrap_or_default();
+    let parameters: Vec<String> = LOG_PARAMETERS
+        .iter()
+        .filter_map(|name| Some(format!("{name}={}", encode(call.query.get(name)?))))
+        .collect();
+    let path = format!("/containerLogs/{namespace}/{}/{container}?{}", place.name, parameters.join("&"));
+    let request = Request::builder().method(Method::GET).uri(path).body(full(bytes::Bytes::new()));
+    let request = request.map_err(|error| ApiError::BadRequest(error.to_string()))?;
+    Ok(ask(service, request).await)
+}
+
+/// Boxed where the types are known, so that callers need not work out that it can be sent.
+fn ask(service: NodeService, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
+    service.oneshot(request).map(|reply| reply.unwrap_or_else(|never| match never {})).boxed()
+}
+
+/// The container that was asked for, or the only one there is.
+fn container(pod: &Value, name: &str, asked: Option<&str>) -> Result<String, ApiError> {
+    let named = |list: &str| -> Vec<&str> {
+        let containers = pod["spec"][list].as_array().into_iter().flatten();
+        containers.filter_map(|container| container["name"].as_str()).collect()
+    };
+    let (containers, init) = (named("containers"), named("initContainers"));
+    let all = || init.iter().chain(&containers).chain(&named("ephemeralContainers")).copied().collect::<Vec<_>>().join(" ");
+    let chosen = asked.or_else(|| pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"].as_str());
+    match (chosen, containers.as_slice()) {
+        (Some(asked), _) if all().split(' ').any(|own| own == asked) => Ok(asked.to_owned()),
+        (Some(asked), _) => Err(ApiError::BadRequest(format!("container {asked} is not valid for pod {name}"))),
+        (None, [only]) => Ok((*only).to_owned()),
+        (None, _) => Err(ApiError::BadRequest(format!(
+            "a container name must be specified for pod {name}, choose one of: [{}]",
+            all()
+        ))),
+    }
+}
+
+fn encode(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_container_of_a_log_is_found_or_asked_for() {
+        let one = json!({"spec": {"containers": [{"name": "a"}], "initContainers": [{"name": "i"}]}});
+        assert_eq!(container(&one, "p", None).unwrap(), "a");
+        assert_eq!(container(&one, "p", Some("i")).unwrap(), "i");
+        assert_eq!(container(&one, "p", Some("x")).unwrap_err().to_string(), "container x is not valid for pod p");
+        let two = json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}]}});
+        let text = "a container name must be specified for pod p, choose one of: [a b]";
+        assert_eq!(container(&two, "p", None).unwrap_err().to_string(), text);
+    }
+
+    #[test]
+    fn parameters_are_encoded_for_the_node() {
+        assert_eq!(encode("2026-01-02T03:04:05+01:00"), "2026-01-02T03%3A04%3A05%2B01%3A00");
+    }
+}

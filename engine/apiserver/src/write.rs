@@ -1,0 +1,334 @@
+//! Creating and changing objects: one way for every kind and every verb that writes.
+//!
+//! A change is a function from the live object to the wished one. It is run again on the newest object whenever
+//! another writer came first, until the store accepts the result or the request's own precondition fails.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde_json::Value;
+use shipway_schema::patch::{Manager, track_update};
+use shipway_schema::{FieldError, apply_defaults};
+
+use crate::admission;
+use crate::allocate;
+use crate::cache::read;
+use crate::call::Call;
+use crate::clock;
+use crate::commit::{Outcome, Place, Write};
+use crate::decode::identify;
+use crate::error::ApiError;
+use crate::meta;
+use crate::object::Object;
+
+/// How often a change is run again after it lost a race.
+const ATTEMPTS: usize = 16;
+
+/// Which part of the object a request may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Everything but `status`.
+    Main,
+    /// `status` and annotations.
+    Status,
+    /// A namespace's `spec.finalizers`.
+    Finalize,
+    /// Whatever the server itself decides when it binds a pod.
+    Binding,
+}
+
+/// A wished change of an object.
+pub(crate) struct Change<'a> {
+    pub(crate) part: Part,
+    /// Who becomes the owner of what differs; none when the edit keeps these books itself.
+    pub(crate) manager: Option<Manager>,
+    pub(crate) edit: &'a (dyn Fn(&Value) -> Result<Value, ApiError> + Send + Sync),
+}
+
+/// Who writes, for `managedFields`.
+pub(crate) fn manager(call: &Call, place: &Place, subresource: Option<&str>) -> Result<Manager, ApiError> {
+    Ok(Manager {
+        name: call.field_manager()?,
+        api_version: place.resource().api_version(),
+        subresource: subresource.map(str::to_owned),
+    })
+}
+
+/// Creates an object whose shape has been checked. An empty name in `place` is taken from the object.
+pub(crate) async fn create(
+    call: &Call,
+    mut place: Place,
+    mut object: Value,
+    manager: Option<Manager>,
+) -> Result<Arc<Object>, ApiError> {
+    let resource = place.resource().clone();
+    meta::begin(&resource, place.namespace.as_deref(), &mut object)?;
+    apply_defaults(resource.schema(), &mut object);
+    resource.strategy().default(&mut object);
+    resource.strategy().prepare_create(&mut object);
+    admission::default(&resource, &mut object);
+    let base = (meta::text(&object, "name").is_empty()).then(|| meta::text(&object, "generateName").to_owned());
+    if base.as_deref() == Some("") {
+        let error = FieldError {
+            field: "metadata.name".into(),
+            reason: shipway_schema::Reason::Required,
+            message: "Required value: name or generateName is required".into(),
+        };
+        return Err(ApiError::Invalid(place.about_kind(), vec![error]));
+    }
+    if let Some(manager) = &manager {
+        track_update(resource.schema(), None, &mut object, manager, &clock::text(clock::now()));
+    }
+    let mut avoid = HashSet::new();
+    for _ in 0..ATTEMPTS {
+        if let Some(base) = &base {
+            meta::metadata(&mut object).insert("name".into(), meta::generate_name(base).into());
+            resource.strategy().default(&mut object);
+        }
+        meta::text(&object, "name").clone_into(&mut place.name);
+        admission::check_create(&call.identity, &place)?;
+        match insert(call, &place, &object, &mut avoid).await? {
+            Inserted::Done(object) => return Ok(object),
+            Inserted::Exists if base.is_none() => return Err(ApiError::AlreadyExists(place.about())),
+            Inserted::Exists | Inserted::Again => {}
+        }
+    }
+    Err(ApiError::Unavailable(format!("{} attempts to create {:?} lost against other writers", ATTEMPTS, place.name)))
+}
+
+enum Inserted {
+    Done(Arc<Object>),
+    Exists,
+    /// The namespace changed or an address was lost to another service.
+    Again,
+}
+
+async fn insert(
+    call: &Call,
+    place: &Place,
+    object: &Value,
+    avoid: &mut HashSet<String>,
+) -> Result<Inserted, ApiError> {
+    let server = &call.server;
+    server.cache().catch_up().await?;
+    let guard = admission::namespace_guard(server.cache(), server.namespaces(), place)?;
+    let object = &allocated(call, place, object, None, avoid)?;
+    validate(place, object, None)?;
+    if call.is_dry_run()? {
+        let exists = place.table.get(&place.key()).is_some();
+        let draft = || Inserted::Done(Arc::new(Object::draft(&place.key(), object)));
+        return Ok(if exists { Inserted::Exists } else { draft() });
+    }
+    let write = Write { place, expected: 0, old: None, new: Some(object), guard };
+    Ok(match write.commit(&**server.cache().store()).await? {
+        Outcome::Done(revision) => Inserted::Done(write.object(revision)?),
+        Outcome::Raced(_) => Inserted::Exists,
+        Outcome::GuardMoved => Inserted::Again,
+        Outcome::Taken(claims) => {
+            lost(place, object, claims, avoid)?;
+            Inserted::Again
+        }
+    })
+}
+
+/// The object with the addresses and ports that it leaves to the server.
+fn allocated(
+    call: &Call,
+    place: &Place,
+    object: &Value,
+    old: Option<&Value>,
+    avoid: &HashSet<String>,
+) -> Result<Value, ApiError> {
+    let mut object = object.clone();
+    if admission::is(place.resource(), "", "Service") && object["spec"].is_object() {
+        let cache = call.server.cache();
+        let held = |claim: &str| avoid.contains(claim) || cache.is_claimed(claim);
+        allocate::fill(call.server.ranges(), &mut object, old, held)
+            .map_err(|error| ApiError::Invalid(place.about_kind(), vec![error]))?;
+    }
+    Ok(object)
+}
+
+/// Remembers lost claims; a claim lost twice was asked for by the client, which has to choose another one.
+fn lost(place: &Place, object: &Value, claims: Vec<String>, avoid: &mut HashSet<String>) -> Result<(), ApiError> {
+    for claim in claims {
+        if !avoid.insert(claim.clone()) {
+            return Err(ApiError::Invalid(place.about_kind(), vec![allocate::taken(object, &claim)]));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses an object that breaks a rule of its kind.
+fn validate(place: &Place, object: &Value, old: Option<&Value>) -> Result<(), ApiError> {
+    let mut errors = meta::check(object, old);
+    errors.extend(place.resource().strategy().validate(object, old));
+    if errors.is_empty() { Ok(()) } else { Err(ApiError::Invalid(place.about_kind(), errors)) }
+}
+
+/// Runs a change on an object until it is accepted.
+pub(crate) async fn modify(call: &Call, place: &Place, change: Change<'_>) -> Result<Arc<Object>, ApiError> {
+    let cache = call.server.cache();
+    cache.catch_up().await?;
+    let missing = || ApiError::NotFound(place.about());
+    let mut live = place.table.get(&place.key()).ok_or_else(missing)?;
+    let mut avoid = HashSet::new();
+    for _ in 0..ATTEMPTS {
+        let old = live.value();
+        admission::check_change(&call.identity, place, &old)?;
+        let wished = settle(place, &change, &old, (change.edit)(&old)?)?;
+        let new = allocated(call, place, &wished, Some(&old), &avoid)?;
+        if change.part == Part::Main {
+            validate(place, &new, Some(&old))?;
+        }
+        if same(&old, &new) {
+            return Ok(live);
+        }
+        let gone = meta::may_go(&new);
+        if call.is_dry_run()? {
+            let object = Object::stored(&place.key(), &crate::object::canonical(&new), live.revision);
+            return object.map(Arc::new).map_err(ApiError::Internal);
+        }
+        let write =
+            Write { place, expected: live.revision, old: Some(&old), new: (!gone).then_some(&new), guard: None };
+        match write.commit(&**cache.store()).await? {
+            Outcome::Done(revision) => return Write { new: Some(&new), ..write }.object(revision),
+            Outcome::Raced(Some(kv)) => live = Arc::new(read(&place.key(), &kv)?),
+            Outcome::Raced(None) => return Err(missing()),
+            Outcome::Taken(claims) => lost(place, &new, claims, &mut avoid)?,
+            Outcome::GuardMoved => {}
+        }
+    }
+    Err(ApiError::modified(place.about()))
+}
+
+/// Turns what the client wished for into what may be stored.
+fn settle(place: &Place, change: &Change<'_>, old: &Value, mut new: Value) -> Result<Value, ApiError> {
+    let resource = place.resource();
+    identify(resource, &mut new)?;
+    meta::place(place.namespace.as_deref(), &mut new)?;
+    let asked = meta::text(&new, "resourceVersion");
+    if !asked.is_empty() && asked != meta::text(old, "resourceVersion") {
+        return Err(ApiError::modified(place.about()));
+    }
+    meta::carry(&place.about(), old, &mut new)?;
+    let mut new = change.part.isolate(old, new, resource.subresource("status").is_some());
+    apply_defaults(resource.schema(), &mut new);
+    resource.strategy().default(&mut new);
+    if change.part == Part::Main {
+        resource.strategy().prepare_update(&mut new, old);
+        if meta::counts_generations(resource) && new["spec"] != old["spec"] {
+            let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+            meta::metadata(&mut new).insert("generation".into(), generation.into());
+        }
+    }
+    meta::metadata(&mut new).insert("resourceVersion".into(), old["metadata"]["resourceVersion"].clone());
+    if let Some(manager) = &change.manager {
+        track_update(resource.schema(), Some(old), &mut new, manager, &clock::text(clock::now()));
+    }
+    Ok(new)
+}
+
+impl Part {
+    /// The subresource's name in `managedFields`.
+    pub(crate) fn subresource(self) -> Option<&'static str> {
+        match self {
+            Self::Main => None,
+            Self::Status => Some("status"),
+            Self::Finalize => Some("finalize"),
+            Self::Binding => Some("binding"),
+        }
+    }
+
+    /// Takes from the wished object what this part may change and the rest from the live one.
+    fn isolate(self, old: &Value, mut new: Value, has_status: bool) -> Value {
+        if self == Self::Binding {
+            return new;
+        }
+        if self == Self::Main {
+            if has_status && let Some(fields) = new.as_object_mut() {
+                put(fields, "status", old.get("status"));
+            }
+            return new;
+        }
+        let mut next = old.clone();
+        for field in ["annotations", "managedFields"] {
+            put(meta::metadata(&mut next), field, new["metadata"].get(field));
+        }
+        match self {
+            Self::Finalize => {
+                let finalizers = new["spec"].get("finalizers").cloned();
+                if let Some(spec) = next["spec"].as_object_mut() {
+                    put(spec, "finalizers", finalizers.as_ref());
+                }
+            }
+            _ => put(next.as_object_mut().expect("a stored object is an object"), "status", new.get("status")),
+        }
+        next
+    }
+}
+
+fn put(fields: &mut serde_json::Map<String, Value>, key: &str, value: Option<&Value>) {
+    match value {
+        Some(value) => fields.insert(key.into(), value.clone()),
+        None => fields.shift_remove(key),
+    };
+}
+
+/// Whether nothing but the times in `managedFields` differs.
+fn same(old: &Value, new: &Value) -> bool {
+    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else { return false };
+    let others = |object: &serde_json::Map<String, Value>| object.keys().filter(|key| *key != "metadata").count();
+    others(old) == others(new)
+        && old.iter().all(|(key, value)| key == "metadata" || new.get(key) == Some(value))
+        && same_metadata(&old["metadata"], &new["metadata"])
+}
+
+fn same_metadata(old: &Value, new: &Value) -> bool {
+    let keys = |metadata: &Value| -> HashSet<String> {
+        metadata.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect()
+    };
+    keys(old) == keys(new)
+        && keys(old).iter().all(|key| match key.as_str() {
+            "managedFields" => same_managers(&old[key], &new[key]),
+            _ => old[key] == new[key],
+        })
+}
+
+fn same_managers(old: &Value, new: &Value) -> bool {
+    let (Some(old), Some(new)) = (old.as_array(), new.as_array()) else { return old == new };
+    let fields = ["manager", "operation", "apiVersion", "subresource", "fieldsV1"];
+    old.len() == new.len()
+        && old.iter().zip(new).all(|(old, new)| fields.iter().all(|field| old.get(field) == new.get(field)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_the_part_asked_for_changes() {
+        let old = json!({"metadata": {"labels": {"a": "1"}}, "spec": {"x": 1}, "status": {"y": 1}});
+        let new = json!({"metadata": {"labels": {"a": "2"}, "annotations": {"b": "3"}}, "spec": {"x": 2}, "status": {"y": 2}});
+        let main = Part::Main.isolate(&old, new.clone(), true);
+        assert_eq!((&main["spec"]["x"], &main["status"]["y"], &main["metadata"]["labels"]["a"]), (&json!(2), &json!(1), &json!("2")));
+        let status = Part::Status.isolate(&old, new.clone(), true);
+        assert_eq!((&status["spec"]["x"], &status["status"]["y"]), (&json!(1), &json!(2)));
+        assert_eq!(status["metadata"], json!({"labels": {"a": "1"}, "annotations": {"b": "3"}}));
+        let without = Part::Status.isolate(&old, json!({"metadata": {}}), true);
+        assert_eq!(without.get("status"), None);
+    }
+
+    #[test]
+    fn a_later_time_alone_is_no_change() {
+        let object = |time: &str, manager: &str| {
+            json!({"metadata": {"managedFields": [{"manager": manager, "time": time}]}, "data": {"a": "1"}})
+        };
+        assert!(same(&object("1", "m"), &object("2", "m")));
+        assert!(!same(&object("1", "m"), &object("1", "n")));
+        let mut other = object("1", "m");
+        other["more"] = json!(1);
+        assert!(!same(&object("1", "m"), &other) && !same(&other, &object("1", "m")));
+    }
+}

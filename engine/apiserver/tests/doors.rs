@@ -1,0 +1,274 @@
+//! Every door that must stay shut has somebody knocking here; and what is open to everybody is open.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{CONFIG_MAPS, Cluster, DEPLOYMENTS, PODS, Reply, config_map, deployment, pod, request};
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use serde_json::{Value, json};
+use shipway_apiserver::Identity;
+use shipway_apiserver::pki::{Authority, KeyPairPem};
+use tokio_util::sync::CancellationToken;
+
+async fn code(cluster: &Cluster, identity: &Identity, method: &str, path: &str, body: &Value) -> u16 {
+    let content = if body.is_null() { String::new() } else { body.to_string() };
+    let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+    cluster.send(identity.clone(), request(method, path, kind, content)).await.code.as_u16()
+}
+
+#[tokio::test]
+async fn whoever_has_no_rule_is_refused_everywhere() {
+    let cluster = Cluster::new().await;
+    let jane = Identity { user: "jane".into(), groups: vec!["developers".into()] };
+    for (method, path) in [
+        ("GET", "/api/v1/pods"),
+        ("GET", "/api/v1/namespaces/default/secrets/x"),
+        ("POST", PODS),
+        ("PUT", "/api/v1/namespaces/default/pods/x"),
+        ("PATCH", "/api/v1/nodes/x/status"),
+        ("DELETE", DEPLOYMENTS),
+        ("DELETE", "/api/v1/namespaces/kube-system"),
+        ("GET", "/api/v1/namespaces/default/pods/x/log"),
+        ("POST", "/api/v1/namespaces/default/pods/x/binding"),
+        ("GET", "/apis/unknown/v1/things"),
+        ("GET", "/metrics"),
+    ] {
+        assert_eq!(code(&cluster, &jane, method, path, &Value::Null).await, 403, "{method} {path}");
+    }
+    let reply = cluster.send(jane, request("GET", PODS, "", "")).await.failure().1;
+    let expected = "pods is forbidden: User \"jane\" cannot list resource \"pods\" in API group \"\" in the namespace \
+                    \"default\"";
+    assert_eq!(reply, expected);
+}
+
+#[tokio::test]
+async fn a_node_keeps_to_itself() {
+    let cluster = Cluster::new().await;
+    let (alpha, beta) = (Identity::node("alpha"), Identity::node("beta"));
+    let node = |name: &str| json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+    assert_eq!(code(&cluster, &alpha, "POST", "/api/v1/nodes", &node("beta")).await, 403);
+    assert_eq!(code(&cluster, &alpha, "POST", "/api/v1/nodes", &node("alpha")).await, 201);
+    let status = json!({"status": {"phase": "x"}});
+    assert_eq!(code(&cluster, &beta, "PATCH", "/api/v1/nodes/alpha/status", &status).await, 403);
+    assert_eq!(code(&cluster, &alpha, "PATCH", "/api/v1/nodes/alpha/status", &status).await, 200);
+    assert_eq!(code(&cluster, &alpha, "DELETE", "/api/v1/nodes/alpha", &Value::Null).await, 403);
+
+    let lease = |name: &str| json!({"metadata": {"name": name}, "spec": {"holderIdentity": name}});
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+    assert_eq!(code(&cluster, &alpha, "POST", leases, &lease("beta")).await, 403);
+    assert_eq!(code(&cluster, &alpha, "POST", leases, &lease("alpha")).await, 201);
+    assert_eq!(code(&cluster, &beta, "PATCH", &format!("{leases}/alpha"), &lease("alpha")).await, 403);
+    let elsewhere = leases.replace("kube-node-lease", "kube-system");
+    assert_eq!(code(&cluster, &alpha, "POST", &elsewhere, &lease("alpha")).await, 403);
+
+    cluster.post(PODS, &pod("a", &json!({}))).await.ok();
+    let path = format!("{PODS}/a");
+    let binding = json!({"target": {"kind": "Node", "name": "alpha"}});
+    assert_eq!(code(&cluster, &alpha, "POST", &format!("{path}/binding"), &binding).await, 403);
+    assert_eq!(code(&cluster, &Identity::scheduler(), "POST", &format!("{path}/binding"), &binding).await, 201);
+    let status = json!({"status": {"phase": "Running"}});
+    assert_eq!(code(&cluster, &beta, "PATCH", &format!("{path}/status"), &status).await, 403);
+    assert_eq!(code(&cluster, &alpha, "PATCH", &format!("{path}/status"), &status).await, 200);
+    assert_eq!(code(&cluster, &alpha, "PATCH", &path, &json!({"metadata": {"labels": {}}})).await, 403);
+    assert_eq!(code(&cluster, &beta, "DELETE", &path, &Value::Null).await, 403);
+    assert_eq!(code(&cluster, &alpha, "DELETE", &format!("{path}?gracePeriodSeconds=0"), &Value::Null).await, 200);
+    assert_eq!(code(&cluster, &alpha, "POST", PODS, &pod("b", &json!({}))).await, 403);
+    let secret = json!({"metadata": {"name": "s"}});
+    let secrets = "/api/v1/namespaces/default/secrets";
+    assert_eq!(code(&cluster, &alpha, "POST", secrets, &secret).await, 403);
+    assert_eq!(code(&cluster, &alpha, "GET", secrets, &Value::Null).await, 200);
+}
+
+#[tokio::test]
+async fn the_engines_own_parts_do_their_work_and_no_more() {
+    let cluster = Cluster::new().await;
+    let controller = Identity::controller("deployment");
+    assert_eq!(code(&cluster, &controller, "POST", DEPLOYMENTS, &deployment("web")).await, 201);
+    assert_eq!(code(&cluster, &controller, "POST", PODS, &pod("a", &json!({}))).await, 201);
+    let secret = json!({"metadata": {"name": "s"}});
+    assert_eq!(code(&cluster, &controller, "POST", "/api/v1/namespaces/default/secrets", &secret).await, 403);
+    let scheduler = Identity::scheduler();
+    assert_eq!(code(&cluster, &scheduler, "GET", "/api/v1/pods", &Value::Null).await, 200);
+    assert_eq!(code(&cluster, &scheduler, "GET", "/api/v1/secrets", &Value::Null).await, 403);
+    assert_eq!(code(&cluster, &scheduler, "POST", PODS, &pod("b", &json!({}))).await, 403);
+    assert_eq!(code(&cluster, &scheduler, "PATCH", &format!("{PODS}/a"), &json!({})).await, 403);
+}
+
+#[tokio::test]
+async fn acting_for_others_needs_a_rule() {
+    let cluster = Cluster::new().await;
+    let as_jane = |identity: Identity| {
+        let mut request = request("GET", PODS, "", "");
+        request.headers_mut().insert("impersonate-user", "jane".parse().unwrap());
+        cluster.send(identity, request)
+    };
+    let (code, message) = as_jane(Identity::scheduler()).await.failure();
+    assert!(code == 403 && message.contains("cannot impersonate resource \"users\""), "{message}");
+    let (code, message) = as_jane(Identity::admin()).await.failure();
+    assert!(code == 403 && message.contains("User \"jane\" cannot list"), "{message}");
+}
+
+#[tokio::test]
+async fn paths_and_methods_that_are_not_there_are_said_not_to_be() {
+    let cluster = Cluster::new().await;
+    for path in ["/api/v1/things", "/apis/apps/v2/deployments", "/nowhere", "/api/v1/pods/x", "/api/v1/namespaces/default/nodes", "/apis/none"] {
+        assert_eq!(cluster.get(path).await.failure().0, 404, "{path}");
+    }
+    cluster.post(CONFIG_MAPS, &config_map("a", &json!({}), "1")).await.ok();
+    let named = format!("{CONFIG_MAPS}/a");
+    for (method, path) in [("POST", named.as_str()), ("PUT", CONFIG_MAPS), ("POST", "/api/v1/configmaps"), ("DELETE", "/version"), ("HEAD", CONFIG_MAPS)] {
+        let reply = cluster.call(method, path, "application/json", "{}").await;
+        assert_eq!(reply.code, 405, "{method} {path}");
+    }
+    assert_eq!(cluster.get(&format!("{CONFIG_MAPS}?x={}", "y".repeat(20_000))).await.failure().0, 414);
+    assert_eq!(cluster.get(&format!("{named}/scale")).await.failure().0, 404);
+}
+
+#[tokio::test]
+async fn one_may_ask_what_one_is_and_may_do() {
+    let cluster = Cluster::new().await;
+    let ask = async |identity: Identity, path: &str, spec: Value| {
+        let body = json!({"spec": spec}).to_string();
+        let reply: Reply = cluster.send(identity, request("POST", path, "application/json", body)).await;
+        assert_eq!(reply.code, 201);
+        reply.ok()["status"].clone()
+    };
+    let access = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let create = json!({"resourceAttributes": {"verb": "create", "resource": "pods", "namespace": "default"}});
+    assert_eq!(ask(Identity::admin(), access, create.clone()).await["allowed"], true);
+    assert_eq!(ask(Identity::scheduler(), access, create).await["allowed"], false);
+    let rules = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
+    assert_eq!(ask(Identity::admin(), rules, json!({"namespace": "default"})).await["resourceRules"][0]["verbs"][0], "*");
+    let own = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    assert_eq!(ask(Identity::scheduler(), own, json!({})).await["userInfo"]["username"], "system:kube-scheduler");
+}
+
+/// A server on a free port of this machine.
+struct Listening {
+    _cluster: Cluster,
+    authority: Authority,
+    address: std::net::SocketAddr,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Listening {
+    async fn new() -> Self {
+        let cluster = Cluster::new().await;
+        let authority = Authority::open(&cluster.dir.path().join("pki")).unwrap();
+        let pair = authority.issue_server(&["localhost".into()], &["127.0.0.1".parse().unwrap()]).unwrap();
+        let tls = authority.server_config(&pair).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let (server, stopped) = (cluster.server.clone(), stop.clone());
+        let task = tokio::spawn(async move { server.serve(listener, tls, stopped).await.unwrap() });
+        Self { _cluster: cluster, authority, address, stop, task }
+    }
+
+    fn tls(&self, client: Option<&KeyPairPem>) -> rustls::ClientConfig {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.authority.ca_pem().as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let builder = builder.with_root_certificates(roots);
+        match client {
+            None => builder.with_no_client_auth(),
+            Some(pair) => {
+                let chain = vec![CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap()];
+                let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+                builder.with_client_auth_cert(chain, key).unwrap()
+            }
+        }
+    }
+
+    async fn get(&self, path: &str, client: Option<&KeyPairPem>, http2: bool, bearer: bool) -> (u16, String) {
+        let mut config = self.tls(client);
+        config.alpn_protocols = vec![if http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+        let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+        let mut request = Request::get(format!("https://localhost{path}"));
+        if bearer {
+            request = request.header("authorization", "Bearer nonsense");
+        }
+        if !http2 {
+            request = request.header("host", "localhost");
+        }
+        let request = request.body(Full::<bytes::Bytes>::default()).unwrap();
+        let response = if http2 {
+            let (mut send, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(connection);
+            send.send_request(request).await.unwrap()
+        } else {
+            let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(connection);
+            send.send_request(request).await.unwrap()
+        };
+        let code = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (code, String::from_utf8_lossy(&body).into_owned())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_opens_and_nothing_else_does() {
+    let listening = Listening::new().await;
+    let admin = listening.authority.issue_client(&Identity::admin()).unwrap();
+    for http2 in [false, true] {
+        assert_eq!(listening.get("/api/v1/namespaces", Some(&admin), http2, false).await.0, 200);
+        let (code, text) = listening.get("/api/v1/namespaces", None, http2, false).await;
+        assert!(code == 403 && text.contains("system:anonymous"), "{text}");
+        assert_eq!(listening.get("/api/v1/namespaces", None, http2, true).await.0, 401);
+        assert_eq!(listening.get("/api", None, http2, false).await.0, 403);
+        for open in ["/version", "/version/", "/healthz", "/livez", "/readyz", "/readyz?verbose"] {
+            assert_eq!(listening.get(open, None, http2, false).await.0, 200, "{open}");
+        }
+    }
+    let node = listening.authority.issue_client(&Identity::node("alpha")).unwrap();
+    assert_eq!(listening.get("/api/v1/nodes", Some(&node), true, false).await.0, 200);
+    assert_eq!(listening.get("/api/v1/events", Some(&node), true, false).await.0, 403);
+    listening.stop.cancel();
+    listening.task.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_of_another_authority_is_refused() {
+    let listening = Listening::new().await;
+    let dir = tempfile::tempdir().unwrap();
+    let stranger = Authority::open(dir.path()).unwrap().issue_client(&Identity::admin()).unwrap();
+    let stream = tokio::net::TcpStream::connect(listening.address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(listening.tls(Some(&stranger))));
+    let mut stream = match connector.connect(ServerName::try_from("localhost").unwrap(), stream).await {
+        Ok(stream) => stream,
+        Err(_) => return,
+    };
+    // With TLS 1.3 the refusal reaches the client with its first read.
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let request = b"GET /api/v1/secrets HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let written = stream.write_all(request).await;
+    let mut reply = Vec::new();
+    let read = stream.read_to_end(&mut reply).await;
+    assert!(written.is_err() || read.is_err());
+    assert!(reply.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_ends_watches_and_the_server() {
+    let listening = Listening::new().await;
+    let admin = listening.authority.issue_client(&Identity::admin()).unwrap();
+    let watch = listening.get("/api/v1/pods?watch=1", Some(&admin), true, false);
+    let stop = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        listening.stop.cancel();
+    };
+    let ((code, _), ()) = futures::join!(watch, stop);
+    assert_eq!(code, 200);
+    tokio::time::timeout(std::time::Duration::from_secs(3), listening.task).await.unwrap().unwrap();
+}

@@ -1,0 +1,67 @@
+//! What an engine does itself when there is no supervisor to do it: read the last states, kill by control group, clean up.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use crate::cgroup::Group;
+use crate::disk;
+use crate::error::{ContainerError, Failure};
+use crate::layout::PodPaths;
+use crate::process::Identity;
+use crate::state::ContainerState;
+use crate::supervisor::{Kept, Record};
+
+/// How long a killed supervisor may take to be gone.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+
+/// The states as the supervisor last wrote them.
+pub(super) fn last_states(paths: &PodPaths) -> BTreeMap<String, ContainerState> {
+    let Ok(entries) = std::fs::read_dir(paths.containers()) else { return BTreeMap::new() };
+    let ids = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    ids.map(|id| {
+        let kept = disk::read::<Kept>(&paths.container(&id).state());
+        (id, kept.map_or(ContainerState::Created, |kept| kept.state))
+    })
+    .collect()
+}
+
+/// The first process of a container, as the supervisor last wrote it.
+pub(super) fn process_of(paths: &PodPaths, id: &str) -> Option<Identity> {
+    disk::read::<Kept>(&paths.container(id).state()).ok()?.process
+}
+
+/// Leaves nothing of the pod: no process, no control group, no file of ours. Files of others in its folder stay.
+pub(super) async fn pod(paths: &PodPaths) -> Result<(), ContainerError> {
+    let uid = paths.uid.clone();
+    let paths = paths.clone();
+    let swept = tokio::task::spawn_blocking(move || sweep(&paths)).await;
+    swept
+        .map_err(|error| Failure::internal(format!("cleaning up pod {uid}: {error}")))?
+        .map_err(ContainerError::io(format!("clean up pod {uid}")))
+}
+
+fn sweep(paths: &PodPaths) -> io::Result<()> {
+    let record: Option<Record> = disk::read(&paths.supervisor()).ok();
+    let processes = record.map(|record| [Some(record.process), record.processes]).into_iter().flatten().flatten();
+    for handle in processes.filter_map(Identity::open) {
+        handle.kill()?;
+        if !handle.wait(KILL_LIMIT)? {
+            return Err(io::Error::other("the supervisor does not end"));
+        }
+    }
+    let group = Group::new(&paths.cgroup)?;
+    group.kill()?;
+    group.remove()?;
+    disk::remove_file(&paths.socket)?;
+    disk::remove_folder(&paths.containers())?;
+    disk::remove_folder(&paths.shared_memory())?;
+    // Last, for it says that there is a pod.
+    for file in [paths.supervisor_log(), paths.supervisor(), paths.sandbox()] {
+        disk::remove_file(&file)?;
+    }
+    match disk::gone_is_fine(std::fs::remove_dir(&paths.folder)) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        other => other,
+    }
+}

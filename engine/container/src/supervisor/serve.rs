@@ -1,0 +1,216 @@
+//! The supervisor's loop: waits for output, ended children, requests and connections, and handles one after the other.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signalfd::SignalFd;
+
+use super::clients::Client;
+use super::container::{Container, Phase, Waiter};
+use crate::cgroup::Group;
+use crate::disk;
+use crate::error::Failure;
+use crate::layout::PodPaths;
+use crate::spec::SandboxSpec;
+use crate::state::ContainerState;
+use crate::wire::{Message, Operation, Outcome, Request};
+
+/// After this, what has not ended is left to the engine's own sweep.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(8);
+
+pub(super) struct Supervisor {
+    pub(super) paths: PodPaths,
+    pub(super) spec: SandboxSpec,
+    listener: UnixListener,
+    pub(super) signals: SignalFd,
+    clients: Vec<Client>,
+    connected: u64,
+    pub(super) containers: Vec<Container>,
+    /// Ended children that belong to no container yet: process id and wait status.
+    pub(super) strangers: Vec<(i32, i32)>,
+    closing: Option<(Waiter, Instant)>,
+    /// Log lines missing from containers that are forgotten.
+    pub(super) dropped_lines: u64,
+}
+
+/// What poll(2) said about whom.
+enum Ready {
+    Output { container: usize, pipe: usize },
+    Children,
+    Client { index: usize, flags: PollFlags },
+    Connection,
+}
+
+impl Supervisor {
+    pub(super) fn new(paths: PodPaths, spec: SandboxSpec, listener: UnixListener, signals: SignalFd) -> Self {
+        Self {
+            paths,
+            spec,
+            listener,
+            signals,
+            clients: Vec::new(),
+            connected: 0,
+            containers: Vec::new(),
+            strangers: Vec::new(),
+            closing: None,
+            dropped_lines: 0,
+        }
+    }
+
+    /// Runs until it is told to shut down; returns the exit code.
+    pub(super) fn serve(mut self) -> i32 {
+        loop {
+            let ready = match self.wait() {
+                Ok(ready) => ready,
+                Err(Errno::EINTR) => continue,
+                Err(error) => {
+                    eprintln!("poll: {error}");
+                    return 1;
+                }
+            };
+            for one in ready {
+                self.handle(&one);
+            }
+            self.kill_overdue();
+            self.clients.retain(Client::is_open);
+            if let Some(code) = self.finish_closing() {
+                return code;
+            }
+        }
+    }
+
+    /// Nobody knows of this pod.
+    pub(super) fn abandon(self) -> i32 {
+        if let Err(error) = disk::remove_file(&self.paths.socket).and_then(|()| disk::remove_folder(&self.paths.folder))
+        {
+            eprintln!("clean up: {error}");
+        }
+        1
+    }
+
+    fn wait(&self) -> nix::Result<Vec<Ready>> {
+        let mut sources: Vec<(Ready, BorrowedFd<'_>, PollFlags)> = Vec::new();
+        for (container, one) in self.containers.iter().enumerate() {
+            let pipes = one.pipes().map(|(pipe, fd)| (Ready::Output { container, pipe }, fd, PollFlags::POLLIN));
+            sources.extend(pipes);
+        }
+        sources.push((Ready::Children, self.signals.as_fd(), PollFlags::POLLIN));
+        for (index, client) in self.clients.iter().enumerate() {
+            let (fd, flags) = client.interest();
+            sources.push((Ready::Client { index, flags: PollFlags::empty() }, fd, flags));
+        }
+        sources.push((Ready::Connection, self.listener.as_fd(), PollFlags::POLLIN));
+        let mut fds: Vec<_> = sources.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
+        poll(&mut fds, self.patience())?;
+        let flags: Vec<_> = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty())).collect();
+        let seen = sources.into_iter().zip(flags).filter(|(_, flags)| !flags.is_empty());
+        let ready = seen.map(|((ready, _, _), flags)| match ready {
+            Ready::Client { index, .. } => Ready::Client { index, flags },
+            other => other,
+        });
+        Ok(ready.collect())
+    }
+
+    /// Until the next deadline.
+    fn patience(&self) -> PollTimeout {
+        let creating = self.containers.iter().filter_map(|one| match one.phase {
+            Phase::Creating { deadline, overdue: false, .. } => Some(deadline),
+            _ => None,
+        });
+        let next = creating.chain(self.closing.map(|(_, deadline)| deadline)).min();
+        let left = next.map(|next| next.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+        left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX))
+    }
+
+    fn handle(&mut self, ready: &Ready) {
+        match *ready {
+            Ready::Output { container, pipe } => self.containers[container].read(pipe),
+            Ready::Children => self.reap(),
+            Ready::Client { index, flags } => self.hear(index, flags),
+            Ready::Connection => self.accept(),
+        }
+    }
+
+    fn accept(&mut self) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            self.connected += 1;
+            match Client::new(self.connected, stream) {
+                Ok(client) => self.clients.push(client),
+                Err(error) => eprintln!("accept: {error}"),
+            }
+        }
+    }
+
+    fn hear(&mut self, index: usize, flags: PollFlags) {
+        let client = &mut self.clients[index];
+        if flags.contains(PollFlags::POLLOUT) {
+            client.flush();
+        }
+        let number = client.number;
+        for Request { sequence, operation } in client.read() {
+            self.operate(Waiter { client: number, sequence }, operation);
+        }
+    }
+
+    fn operate(&mut self, asked: Waiter, operation: Operation) {
+        match operation {
+            Operation::Start { .. } if self.closing.is_some() => {
+                self.answer(asked, Outcome::Failed(Failure::create("the pod is being destroyed")));
+            }
+            Operation::Start { id, log, log_limit } => self.start(asked, id, log, log_limit),
+            Operation::Signal { id, signal } => {
+                let outcome = self.signal(&id, signal).map_or_else(Outcome::Failed, |()| Outcome::Done);
+                self.answer(asked, outcome);
+            }
+            Operation::Forget { id } => self.forget(asked, &id),
+            Operation::List => self.answer(asked, self.list()),
+            Operation::Shutdown => self.close(asked),
+        }
+    }
+
+    fn list(&self) -> Outcome {
+        let states = self.containers.iter().map(|one| (one.id.clone(), one.state.clone())).collect();
+        let dropped = self.containers.iter().map(|one| one.log.dropped()).sum::<u64>();
+        Outcome::Listed { containers: states, dropped_lines: dropped + self.dropped_lines }
+    }
+
+    pub(super) fn answer(&mut self, asked: Waiter, outcome: Outcome) {
+        // A client that went away is not waiting any more.
+        if let Some(client) = self.clients.iter_mut().find(|client| client.number == asked.client) {
+            client.send(&Message::Answer { sequence: asked.sequence, outcome });
+        }
+    }
+
+    pub(super) fn announce(&mut self, id: &str, state: &ContainerState) {
+        for client in &mut self.clients {
+            client.send(&Message::Changed { id: id.to_owned(), state: state.clone() });
+        }
+    }
+
+    fn close(&mut self, asked: Waiter) {
+        if self.closing.is_some() {
+            return self.answer(asked, Outcome::Done);
+        }
+        self.closing = Some((asked, Instant::now() + SHUTDOWN_PATIENCE));
+        self.kill_all();
+    }
+
+    fn finish_closing(&mut self) -> Option<i32> {
+        let (asked, deadline) = self.closing?;
+        let all_ended = self.containers.iter().all(|one| matches!(one.phase, Phase::Exited));
+        if !all_ended && Instant::now() < deadline {
+            return None;
+        }
+        let swept = Group::new(&self.paths.cgroup).and_then(|pod| pod.kill().and_then(|()| pod.remove()));
+        let outcome = swept.and_then(|()| disk::remove_file(&self.paths.socket)).map_or_else(
+            |error: io::Error| Outcome::Failed(Failure::internal(format!("cannot clean up the pod: {error}"))),
+            |()| Outcome::Done,
+        );
+        self.answer(asked, outcome);
+        Some(0)
+    }
+}

@@ -1,0 +1,229 @@
+//! Watches services and their endpoints and makes them true: in the kernel, in DNS, and as the address of load
+//! balancers.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ObjectReference, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+use shipway_driver::{Change, EventKind, Queue, Recorder, cached, drive};
+use tokio_util::sync::CancellationToken;
+
+use crate::dns::Server;
+use crate::links::host_address;
+use crate::ports::PortConflict;
+use crate::records::{Wanted, key, wanted};
+use crate::{Network, NetworkError};
+
+const COMPONENT: &str = "service-proxy";
+/// The label that ties an endpoint slice to its service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+const WORKERS: usize = 2;
+/// The kernel does not tell when a program gives back a port of the host: it is tried again after this time.
+const PORT_RETRY: Duration = Duration::from_secs(15);
+
+/// Runs the service proxy and the DNS server until stopped.
+///
+/// Changes nothing before it knows all services and endpoints, so that a restart takes no backend away; then removes
+/// what no longer exists. Fails only when it cannot begin.
+pub async fn proxy(client: Client, network: Network, stop: CancellationToken) -> Result<(), NetworkError> {
+    let names = Server::listen(network.zone().clone(), network.config().dns_address).await?;
+    let queue = Arc::new(Queue::new());
+    let slices = Arc::new(Slices::default());
+    let (services, watching) = {
+        let queue = queue.clone();
+        let changed = move |change: &Change<Service>| queue.add(key(change.object()));
+        cached(Api::<Service>::all(client.clone()), watcher::Config::default(), stop.clone(), changed)
+    };
+    let (known_slices, watching_slices) = {
+        let (queue, slices) = (queue.clone(), slices.clone());
+        let changed =
+            move |change: &Change<EndpointSlice>| slices.note(change).into_iter().for_each(|key| queue.add(key));
+        cached(Api::<EndpointSlice>::all(client.clone()), watcher::Config::default(), stop.clone(), changed)
+    };
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let recorder = Recorder::new(client.clone(), COMPONENT, host.trim());
+    let proxy = Arc::new(Proxy { client, network, services, slices, queue, recorder, refused: Mutex::default() });
+    let work = async {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            known = async { tokio::join!(proxy.services.wait_until_ready(), known_slices.wait_until_ready()) } => {
+                if known.0.is_err() || known.1.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        proxy.begin().await?;
+        let reconciling = proxy.clone();
+        let reconcile = move |key: String| {
+            let proxy = reconciling.clone();
+            async move { proxy.reconcile(&key).await }
+        };
+        tokio::join!(names.run(stop.clone()), drive(proxy.queue.clone(), WORKERS, stop.clone(), reconcile));
+        Ok(())
+    };
+    tokio::select! {
+        done = work => done,
+        _ = async { tokio::join!(watching, watching_slices) } => Ok(()),
+    }
+}
+
+/// The endpoint slices by service.
+#[derive(Default)]
+struct Slices {
+    by_service: Mutex<HashMap<String, BTreeMap<String, Arc<EndpointSlice>>>>,
+}
+
+impl Slices {
+    /// Notes a change; returns the service that it is about.
+    fn note(&self, change: &Change<EndpointSlice>) -> Option<String> {
+        let slice = change.object();
+        let service = slice.labels().get(SERVICE_NAME)?;
+        let key = format!("{}/{service}", slice.namespace().unwrap_or_default());
+        let mut all = self.lock();
+        let of_service = all.entry(key.clone()).or_default();
+        match change {
+            Change::Applied(slice) => of_service.insert(slice.name_any(), slice.clone()),
+            Change::Deleted(slice) => of_service.remove(&slice.name_any()),
+        };
+        if of_service.is_empty() {
+            all.remove(&key);
+        }
+        Some(key)
+    }
+
+    fn of(&self, key: &str) -> Vec<Arc<EndpointSlice>> {
+        self.lock().get(key).map(|slices| slices.values().cloned().collect()).unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, BTreeMap<String, Arc<EndpointSlice>>>> {
+        self.by_service.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Proxy {
+    client: Client,
+    network: Network,
+    services: Store<Service>,
+    slices: Arc<Slices>,
+    queue: Arc<Queue<String>>,
+    recorder: Recorder,
+    /// Services that did not get a port of the host, and what they were told.
+    refused: Mutex<HashMap<String, Vec<PortConflict>>>,
+}
+
+impl Proxy {
+    /// Sets everything that there is and removes everything else.
+    async fn begin(&self) -> Result<(), NetworkError> {
+        let services = self.services.state();
+        let keys: HashSet<String> = services.iter().map(|service| key(service)).collect();
+        self.network.zone().retain(|namespace, name| keys.contains(&format!("{namespace}/{name}")));
+        for service in &services {
+            self.set_names(&key(service), &self.wanted(service).records);
+        }
+        self.network.retain_services(&keys).await
+    }
+
+    async fn reconcile(&self, key: &str) -> Result<Option<Duration>, NetworkError> {
+        let Some((namespace, name)) = key.split_once('/') else { return Ok(None) };
+        let Some(service) = self.services.get(&ObjectRef::new(name).within(namespace)) else {
+            self.network.zone().remove(namespace, name);
+            self.network.remove_service(key).await?;
+            self.settle(key, Vec::new());
+            return Ok(None);
+        };
+        let wanted = self.wanted(&service);
+        self.set_names(key, &wanted.records);
+        let conflicts = if let Some(rules) = wanted.rules.clone() {
+            self.network.set_service(rules).await?
+        } else {
+            self.network.remove_service(key).await?;
+            Vec::new()
+        };
+        self.publish(&service, &wanted, &conflicts).await?;
+        let retry = (!conflicts.is_empty()).then_some(PORT_RETRY);
+        if self.settle(key, conflicts.clone()) {
+            self.tell(&service, &conflicts);
+        }
+        Ok(retry)
+    }
+
+    fn wanted(&self, service: &Service) -> Wanted {
+        let slices = self.slices.of(&key(service));
+        wanted(service, slices.iter().map(AsRef::as_ref))
+    }
+
+    fn set_names(&self, key: &str, records: &crate::dns::ServiceRecords) {
+        if let Some((namespace, name)) = key.split_once('/') {
+            self.network.zone().set(namespace, name, records.clone());
+        }
+    }
+
+    /// Notes which ports a service did not get; true when that is news. Another service's ports may have become free:
+    /// those that were refused try again.
+    fn settle(&self, key: &str, conflicts: Vec<PortConflict>) -> bool {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = if conflicts.is_empty() { refused.remove(key) } else { refused.insert(key.to_owned(), conflicts) };
+        let news = refused.get(key) != before.as_ref();
+        let holder =
+            |conflict: &PortConflict| matches!(&conflict.holder, crate::PortHolder::Service(service) if service == key);
+        for (other, conflicts) in refused.iter().filter(|(other, _)| *other != key) {
+            if conflicts.iter().any(holder) {
+                self.queue.add(other.clone());
+            }
+        }
+        news
+    }
+
+    fn tell(&self, service: &Service, conflicts: &[PortConflict]) {
+        let about = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Service".to_owned()),
+            namespace: service.namespace(),
+            name: Some(service.name_any()),
+            uid: service.uid(),
+            resource_version: service.resource_version(),
+            ..ObjectReference::default()
+        };
+        for conflict in conflicts {
+            self.recorder.event(&about, EventKind::Warning, "PortInUse", &conflict.to_string());
+        }
+    }
+
+    /// Says at which address a load balancer answers; nowhere, when a port of it is somebody else's.
+    async fn publish(
+        &self,
+        service: &Service,
+        wanted: &Wanted,
+        conflicts: &[PortConflict],
+    ) -> Result<(), NetworkError> {
+        let address = (wanted.balanced && conflicts.is_empty()).then(host_address);
+        let foreign = service.spec.as_ref().is_some_and(|spec| spec.load_balancer_class.is_some());
+        if foreign || published(service) == address.into_iter().collect::<Vec<_>>() {
+            return Ok(());
+        }
+        let ingress: Vec<_> =
+            address.iter().map(|address| json!({"ip": address.to_string(), "ipMode": "VIP"})).collect();
+        let status = Patch::Merge(json!({"status": {"loadBalancer": {"ingress": ingress}}}));
+        let api = Api::<Service>::namespaced(self.client.clone(), &service.namespace().unwrap_or_default());
+        match api.patch_status(&service.name_any(), &PatchParams::default(), &status).await {
+            Ok(_) => Ok(()),
+            // Gone meanwhile: its deletion is on the way.
+            Err(kube::Error::Api(error)) if error.code == 404 => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn published(service: &Service) -> Vec<Ipv4Addr> {
+    let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = balancer.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten();
+    ingress.filter_map(|ingress| ingress.ip.as_ref()?.parse().ok()).collect()
+}

@@ -1,0 +1,61 @@
+//! What can go wrong on the way from a pod to its containers.
+
+use std::path::PathBuf;
+
+/// A failure of the node; each message names what was tried on what.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The API refused or could not be reached.
+    #[error("{what}: {source}")]
+    Api {
+        /// What was asked for.
+        what: String,
+        /// The answer.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// A file of the node's own could not be read or written.
+    #[error("{what} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The runtime refused.
+    #[error("{0}")]
+    Runtime(String),
+    /// The network refused.
+    #[error("{0}")]
+    Network(String),
+    /// The pod says something that cannot be done here.
+    #[error("{0}")]
+    Pod(String),
+}
+
+impl NodeError {
+    /// An API failure while doing `what`.
+    pub(crate) fn api(what: impl Into<String>, source: kube::Error) -> Self {
+        Self::Api { what: what.into(), source: Box::new(source) }
+    }
+
+    /// For `map_err`: a failed file operation.
+    pub(crate) fn io<E: Into<std::io::Error>>(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(E) -> Self {
+        let path = path.into();
+        move |source| Self::Io { what, path, source: source.into() }
+    }
+}
+
+/// Whether the API said that there is no such object.
+pub(crate) fn is_not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+/// Whether the API said that the object is not as the caller believed (another version, another uid).
+pub(crate) fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
+}

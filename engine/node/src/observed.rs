@@ -1,0 +1,679 @@
+//! What the node knows of one pod on this machine: plain data, changed only by `take` (something happened) and by
+//! `lifecycle::step` (something is begun). No task, socket or process handle lives here.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{self, Pod, PodStatus};
+use tokio::time::Instant;
+
+use crate::backoff::Backoff;
+use crate::image::Image;
+
+/// Where the pod as a whole stands. `lifecycle` documents the ways between the stages.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Stage {
+    /// Nothing of it is on this machine; it is set up when `retry` has passed.
+    Absent {
+        /// Set after a failed try.
+        retry: Option<Instant>,
+    },
+    /// Its sandbox, network and volumes are being made.
+    Preparing,
+    /// Containers may run.
+    Ready,
+    /// Its supervisor died with every container; what is left must be cleared before it is set up again.
+    Lost,
+    /// Sandbox and network are being taken away; `again` says that it will be set up afresh.
+    Dismantling {
+        /// Whether `Absent` follows instead of `Gone`.
+        again: bool,
+    },
+    /// Nothing is left and nothing will be started; only the object remains.
+    Gone,
+    /// The object is gone too (or never was ours to remove): the pod's task ends.
+    Finished,
+}
+
+/// What a container is to its pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Runs to completion before the next one starts.
+    Init,
+    /// An init container that keeps running (restartPolicy Always).
+    Sidecar,
+    /// One of the pod's containers proper.
+    Main,
+}
+
+/// When a container that ended is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Restart {
+    /// However it ended.
+    Always,
+    /// Unless it ended well.
+    OnFailure,
+    /// Not at all.
+    Never,
+}
+
+impl Restart {
+    pub(crate) fn parse(word: Option<&str>) -> Self {
+        match word {
+            Some("Never") => Self::Never,
+            Some("OnFailure") => Self::OnFailure,
+            _ => Self::Always,
+        }
+    }
+
+    fn wants(self, succeeded: bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::OnFailure => !succeeded,
+            Self::Never => false,
+        }
+    }
+}
+
+/// A run that is over.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Ended {
+    pub(crate) attempt: u32,
+    pub(crate) code: i32,
+    pub(crate) signal: Option<i32>,
+    pub(crate) reason: String,
+    pub(crate) message: Option<String>,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) finished_at: Option<Timestamp>,
+}
+
+impl Ended {
+    pub(crate) fn succeeded(&self) -> bool {
+        self.code == 0
+    }
+
+    fn ran(&self) -> Duration {
+        match (self.started_at, self.finished_at) {
+            (Some(from), Some(to)) => Duration::try_from(to.duration_since(from)).unwrap_or_default(),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+/// Why a container does not run although it should.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Obstacle {
+    /// The status' word: `ErrImagePull`, `CreateContainerConfigError` ...
+    pub(crate) reason: String,
+    pub(crate) message: String,
+    pub(crate) since: Instant,
+    /// The next try.
+    pub(crate) until: Instant,
+}
+
+/// Where one container stands.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Phase {
+    /// Its turn has not come, or an obstacle holds it.
+    Waiting(Option<Obstacle>),
+    /// Its image is looked up or pulled.
+    Fetching,
+    /// Its image is at hand.
+    Fetched,
+    /// It is being made.
+    Starting,
+    /// It runs.
+    Running {
+        /// Its first process, as this machine numbers it.
+        pid: i32,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// It ended; it is started again at `restart`, or never.
+    Ended {
+        /// The run.
+        run: Ended,
+        /// When the next run is due.
+        restart: Option<Instant>,
+        /// How long the wait was, for the message; zero when none.
+        wait: Duration,
+    },
+}
+
+/// How far the ending of a running container has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StopStage {
+    /// Its preStop hook comes first.
+    Hook,
+    /// The hook runs.
+    HookRunning,
+    /// The stop signal is due.
+    Signal,
+    /// The stop signal was sent.
+    Signalled,
+    /// KILL was sent.
+    Killed,
+}
+
+/// A running container that is to end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Stop {
+    pub(crate) stage: StopStage,
+    /// When KILL is due.
+    pub(crate) deadline: Instant,
+}
+
+/// One container of the pod.
+#[derive(Clone, Debug)]
+pub(crate) struct Container {
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    pub(crate) restart: Restart,
+    pub(crate) phase: Phase,
+    /// How many runs were begun, over the whole life of the pod.
+    pub(crate) runs: u32,
+    /// The run before the present one.
+    pub(crate) last: Option<Ended>,
+    pub(crate) image: Option<Arc<Image>>,
+    pub(crate) backoff: Backoff,
+    pub(crate) obstacles: Backoff,
+    pub(crate) stop: Option<Stop>,
+    /// Whether its probes were begun for the present run.
+    pub(crate) probed: bool,
+    /// Its startup probe has passed (or there is none).
+    pub(crate) started: bool,
+    /// Its readiness probe passes (or there is none).
+    pub(crate) ready: bool,
+    /// Whether a startup probe has to pass first.
+    pub(crate) awaits_startup: bool,
+    /// Whether a readiness probe, or the discovery of its ports, has to pass first.
+    pub(crate) awaits_readiness: bool,
+    /// A sidecar that has let the containers after it start.
+    pub(crate) passed: bool,
+}
+
+impl Container {
+    fn new(spec: &v1::Container, role: Role, pod_policy: Restart, discovers: bool) -> Self {
+        let restart = match role {
+            Role::Sidecar => Restart::Always,
+            Role::Init if pod_policy == Restart::Always => Restart::OnFailure,
+            Role::Init => pod_policy,
+            Role::Main => spec.restart_policy.as_deref().map_or(pod_policy, |word| Restart::parse(Some(word))),
+        };
+        Self {
+            name: spec.name.clone(),
+            role,
+            restart,
+            phase: Phase::Waiting(None),
+            runs: 0,
+            last: None,
+            image: None,
+            backoff: Backoff::default(),
+            obstacles: Backoff::eager(),
+            stop: None,
+            probed: false,
+            started: false,
+            ready: false,
+            awaits_startup: spec.startup_probe.is_some(),
+            awaits_readiness: spec.readiness_probe.is_some() || (discovers && role == Role::Main),
+            passed: false,
+        }
+    }
+
+    /// The number of the newest run that was begun; what `restartCount` says.
+    pub(crate) fn attempt(&self) -> u32 {
+        self.runs.saturating_sub(1)
+    }
+
+    /// The runtime's name of the newest run.
+    pub(crate) fn run_id(&self) -> String {
+        run_id(&self.name, self.attempt())
+    }
+
+    pub(crate) fn running(&self) -> bool {
+        matches!(self.phase, Phase::Running { .. })
+    }
+
+    /// Whether a process of it is there or about to be.
+    pub(crate) fn alive(&self) -> bool {
+        matches!(self.phase, Phase::Running { .. } | Phase::Starting)
+    }
+
+    /// Whether it serves: running, started and passing its readiness probe.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.running() && self.started && self.ready
+    }
+
+    /// Whether it ended and will not be started again.
+    pub(crate) fn finished(&self) -> Option<&Ended> {
+        match &self.phase {
+            Phase::Ended { run, restart: None, .. } => Some(run),
+            _ => None,
+        }
+    }
+
+    /// Records the end of the present run and decides whether and when the next one is due.
+    pub(crate) fn end(&mut self, run: Ended, now: Instant) {
+        self.stop = None;
+        self.started = false;
+        self.ready = false;
+        self.probed = false;
+        let (restart, wait) = if self.restart.wants(run.succeeded()) {
+            let wait = self.backoff.wait_after_run(run.ran());
+            (Some(now + wait), wait)
+        } else {
+            (None, Duration::ZERO)
+        };
+        self.phase = Phase::Ended { run, restart, wait };
+    }
+
+    /// Records that it cannot be begun for now.
+    pub(crate) fn hinder(&mut self, reason: &str, message: String, now: Instant) {
+        let until = now + self.obstacles.wait();
+        self.phase = Phase::Waiting(Some(Obstacle { reason: reason.to_owned(), message, since: now, until }));
+    }
+}
+
+/// The runtime's name of one run of a container.
+pub(crate) fn run_id(name: &str, attempt: u32) -> String {
+    format!("{name}-{attempt}")
+}
+
+/// Why the pod is being ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Its object carries a deletion timestamp.
+    Deleted,
+    /// Its object is gone: a forced deletion.
+    Vanished,
+    /// Its containers did what they were to do (or an init container failed for good).
+    Complete,
+    /// It was active for longer than it may be.
+    Deadline,
+}
+
+/// How far a deleted pod's clients have been sent elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drain {
+    /// Not asked yet.
+    Due,
+    /// The network is being waited for.
+    Waiting,
+    /// No new connection will come.
+    Done,
+}
+
+/// The ending of the whole pod.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Shutdown {
+    pub(crate) why: Why,
+    pub(crate) drain: Drain,
+    /// Counted from the end of the drain.
+    pub(crate) since: Instant,
+}
+
+/// One pod on this machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Observed {
+    pub(crate) stage: Stage,
+    /// Init containers and sidecars in their order, then the containers proper.
+    pub(crate) containers: Vec<Container>,
+    pub(crate) shutdown: Option<Shutdown>,
+    pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) start_time: Timestamp,
+    pub(crate) setup: Backoff,
+    /// Why the last try to prepare the sandbox failed.
+    pub(crate) trouble: Option<String>,
+    /// The object is gone from the API.
+    pub(crate) vanished: bool,
+    /// The final status was written and the object's removal asked for.
+    pub(crate) removing: bool,
+    /// The status of a pod that was over when the engine started; nothing more happens to it.
+    pub(crate) settled: Option<Box<PodStatus>>,
+}
+
+impl Observed {
+    /// A pod of which nothing is on this machine yet.
+    pub(crate) fn fresh(pod: &Pod, now: Timestamp) -> Self {
+        let spec = pod.spec.as_ref();
+        let policy = Restart::parse(spec.and_then(|spec| spec.restart_policy.as_deref()));
+        let discovers = crate::ports::wanted(pod);
+        let mut containers = Vec::new();
+        for spec in spec.and_then(|spec| spec.init_containers.as_ref()).into_iter().flatten() {
+            let sidecar = spec.restart_policy.as_deref() == Some("Always");
+            containers.push(Container::new(spec, if sidecar { Role::Sidecar } else { Role::Init }, policy, false));
+        }
+        for spec in spec.map(|spec| spec.containers.as_slice()).unwrap_or_default() {
+            containers.push(Container::new(spec, Role::Main, policy, discovers));
+        }
+        let since = pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);
+        Self {
+            stage: Stage::Absent { retry: None },
+            containers,
+            shutdown: None,
+            address: None,
+            start_time: since.unwrap_or(now),
+            setup: Backoff::short(),
+            trouble: None,
+            vanished: false,
+            removing: false,
+            settled: None,
+        }
+    }
+
+    pub(crate) fn container(&self, name: &str) -> Option<&Container> {
+        self.containers.iter().find(|container| container.name == name)
+    }
+
+    pub(crate) fn container_mut(&mut self, name: &str) -> Option<&mut Container> {
+        self.containers.iter_mut().find(|container| container.name == name)
+    }
+
+    pub(crate) fn of_role(&self, role: Role) -> impl Iterator<Item = &Container> {
+        self.containers.iter().filter(move |container| container.role == role)
+    }
+
+    /// Whether every init container has done its part, so that the containers proper may start.
+    pub(crate) fn initialized(&self) -> bool {
+        self.containers.iter().all(Self::lets_pass)
+    }
+
+    /// Whether the containers after this one may start as far as this one is concerned.
+    pub(crate) fn lets_pass(container: &Container) -> bool {
+        match container.role {
+            Role::Init => container.finished().is_some_and(Ended::succeeded),
+            Role::Sidecar => container.passed || (container.running() && container.started),
+            Role::Main => true,
+        }
+    }
+}
+
+/// The end of a run as the runtime tells it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Exit {
+    pub(crate) code: i32,
+    pub(crate) signal: Option<i32>,
+    pub(crate) out_of_memory: bool,
+    pub(crate) started_at: Timestamp,
+    pub(crate) finished_at: Timestamp,
+    /// The container's own last words (terminationMessagePath).
+    pub(crate) message: Option<String>,
+}
+
+impl Exit {
+    pub(crate) fn into_ended(self, attempt: u32) -> Ended {
+        let code = self.signal.map_or(self.code, |signal| if self.code == 0 { 128 + signal } else { self.code });
+        let reason = match (self.out_of_memory, code) {
+            (true, _) => "OOMKilled",
+            (false, 0) => "Completed",
+            (false, _) => "Error",
+        };
+        Ended {
+            attempt,
+            code,
+            signal: None,
+            reason: reason.to_owned(),
+            message: self.message,
+            started_at: Some(self.started_at),
+            finished_at: Some(self.finished_at),
+        }
+    }
+}
+
+/// What a probe came to.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Verdict {
+    /// The startup probe passed.
+    Started,
+    /// The readiness probe changed its mind.
+    Ready(bool),
+    /// The liveness or startup probe gave the container up.
+    Unhealthy {
+        /// How long it may take to end.
+        grace: Duration,
+    },
+}
+
+/// Something that happened on this machine.
+#[derive(Debug)]
+pub(crate) enum Happened {
+    /// The sandbox was made, or not.
+    Prepared(Result<Option<Ipv4Addr>, String>),
+    /// An image was found, or the reason and message why not.
+    Fetched { container: String, result: Result<Arc<Image>, (String, String)> },
+    /// A container was started.
+    Started { container: String, result: Result<(i32, Timestamp), StartFailure> },
+    /// The runtime's account of all runs that have ended, and whether the supervisor is gone.
+    Runtime { exits: BTreeMap<String, Exit>, lost: bool },
+    /// A probe of this run.
+    Probed { container: String, attempt: u32, verdict: Verdict },
+    /// No new connection comes to the pod any more.
+    Drained,
+    /// A preStop hook is over.
+    HookDone { container: String },
+    /// KILL could not be sent.
+    NotKilled { container: String },
+    /// Sandbox and network are gone.
+    Dismantled,
+    /// An object that the pod refers to has changed: waits on its account are over.
+    ReferenceChanged,
+    /// The object's removal was answered.
+    Removed { gone: bool },
+    /// The object vanished from the API.
+    Vanished,
+}
+
+/// Why a container could not be started.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum StartFailure {
+    /// What it needs is missing or contradicts itself; no run was begun.
+    Config(String),
+    /// Its surroundings could not be made; no run was begun.
+    Create(String),
+    /// Its program could not be executed: a run that failed.
+    Run(String),
+    /// Its postStart hook failed; it runs and has to be ended.
+    Hook {
+        /// Its first process.
+        pid: i32,
+        /// Since when it runs.
+        since: Timestamp,
+        /// How long it may take to end.
+        grace: Duration,
+    },
+}
+
+impl Observed {
+    /// Takes note of something that happened.
+    pub(crate) fn take(&mut self, happened: Happened, now: Instant, wall: Timestamp) {
+        match happened {
+            Happened::Prepared(result) => self.take_prepared(result, now),
+            Happened::Fetched { container, result } => self.take_fetched(&container, result, now),
+            Happened::Started { container, result } => self.take_started(&container, result, now, wall),
+            Happened::Runtime { exits, lost } => self.take_runtime(exits, lost, now, wall),
+            Happened::Probed { container, attempt, verdict } => self.take_verdict(&container, attempt, &verdict, now),
+            Happened::Drained => {
+                if let Some(shutdown) = &mut self.shutdown {
+                    shutdown.drain = Drain::Done;
+                    shutdown.since = now;
+                }
+            }
+            Happened::HookDone { container } => self.take_hook_done(&container),
+            Happened::NotKilled { container } => {
+                if let Some(stop) = self.container_mut(&container).and_then(|container| container.stop.as_mut()) {
+                    *stop = Stop { stage: StopStage::Signalled, deadline: now + Duration::from_secs(1) };
+                }
+            }
+            Happened::Dismantled => self.take_dismantled(),
+            Happened::ReferenceChanged => self.forget_waits(now),
+            Happened::Removed { gone: true } => self.stage = Stage::Finished,
+            Happened::Removed { gone: false } => self.removing = false,
+            Happened::Vanished => self.vanished = true,
+        }
+    }
+
+    fn take_prepared(&mut self, result: Result<Option<Ipv4Addr>, String>, now: Instant) {
+        match result {
+            Ok(address) => {
+                self.stage = Stage::Ready;
+                self.address = address;
+                self.trouble = None;
+                self.setup = Backoff::short();
+            }
+            Err(message) => {
+                self.stage = Stage::Absent { retry: Some(now + self.setup.wait()) };
+                self.trouble = Some(message);
+            }
+        }
+    }
+
+    fn take_fetched(&mut self, name: &str, result: Result<Arc<Image>, (String, String)>, now: Instant) {
+        let Some(container) = self.container_mut(name).filter(|container| container.phase == Phase::Fetching) else {
+            return;
+        };
+        match result {
+            Ok(image) => {
+                container.image = Some(image);
+                container.phase = Phase::Fetched;
+            }
+            Err((reason, message)) => container.hinder(&reason, message, now),
+        }
+    }
+
+    fn take_started(
+        &mut self,
+        name: &str,
+        result: Result<(i32, Timestamp), StartFailure>,
+        now: Instant,
+        wall: Timestamp,
+    ) {
+        let Some(container) = self.container_mut(name).filter(|container| container.phase == Phase::Starting) else {
+            return;
+        };
+        match result {
+            Ok((pid, since)) => {
+                container.obstacles = Backoff::eager();
+                container.phase = Phase::Running { pid, since };
+                container.started = !container.awaits_startup;
+                container.ready = !container.awaits_readiness;
+            }
+            Err(StartFailure::Config(message)) => {
+                container.runs -= 1;
+                container.hinder("CreateContainerConfigError", message, now);
+            }
+            Err(StartFailure::Create(message)) => {
+                container.runs -= 1;
+                container.hinder("CreateContainerError", message, now);
+            }
+            Err(StartFailure::Run(message)) => {
+                let run = Ended {
+                    attempt: container.attempt(),
+                    code: 128,
+                    signal: None,
+                    reason: "StartError".to_owned(),
+                    message: Some(message),
+                    started_at: Some(wall),
+                    finished_at: Some(wall),
+                };
+                container.end(run, now);
+            }
+            Err(StartFailure::Hook { pid, since, grace }) => {
+                container.phase = Phase::Running { pid, since };
+                container.stop = Some(Stop { stage: StopStage::Signal, deadline: now + grace });
+            }
+        }
+    }
+
+    fn take_runtime(&mut self, mut exits: BTreeMap<String, Exit>, lost: bool, now: Instant, wall: Timestamp) {
+        for container in self.containers.iter_mut().filter(|container| container.running()) {
+            if let Some(exit) = exits.remove(&container.run_id()) {
+                let run = exit.into_ended(container.attempt());
+                container.end(run, now);
+            } else if lost {
+                let run = unknown_end(container, wall);
+                container.end(run, now);
+            }
+        }
+        if lost && self.stage == Stage::Ready {
+            self.stage = Stage::Lost;
+        }
+    }
+
+    fn take_verdict(&mut self, name: &str, attempt: u32, verdict: &Verdict, now: Instant) {
+        let Some(container) = self
+            .container_mut(name)
+            .filter(|container| container.running() && container.attempt() == attempt && container.stop.is_none())
+        else {
+            return;
+        };
+        match verdict {
+            Verdict::Started => container.started = true,
+            Verdict::Ready(ready) => container.ready = *ready,
+            Verdict::Unhealthy { grace } => {
+                container.stop = Some(Stop { stage: StopStage::Hook, deadline: now + *grace });
+            }
+        }
+    }
+
+    fn take_hook_done(&mut self, name: &str) {
+        if let Some(stop) = self.container_mut(name).and_then(|container| container.stop.as_mut())
+            && stop.stage == StopStage::HookRunning
+        {
+            stop.stage = StopStage::Signal;
+        }
+    }
+
+    fn take_dismantled(&mut self) {
+        self.stage = match self.stage {
+            Stage::Dismantling { again: true } => {
+                self.address = None;
+                self.start_over();
+                Stage::Absent { retry: None }
+            }
+            _ => Stage::Gone,
+        };
+    }
+
+    /// In a new sandbox, init containers run again, also those that had finished.
+    pub(crate) fn start_over(&mut self) {
+        for container in self.containers.iter_mut().filter(|container| container.role != Role::Main) {
+            container.passed = false;
+            if let Phase::Ended { run, .. } = std::mem::replace(&mut container.phase, Phase::Waiting(None)) {
+                container.last = Some(run);
+            }
+        }
+    }
+
+    fn forget_waits(&mut self, now: Instant) {
+        if let Stage::Absent { retry: Some(retry) } = &mut self.stage {
+            *retry = now;
+        }
+        for container in &mut self.containers {
+            if let Phase::Waiting(Some(obstacle)) = &mut container.phase
+                && obstacle.reason == "CreateContainerConfigError"
+            {
+                obstacle.until = now;
+            }
+        }
+    }
+}
+
+/// The end of a run of which only its disappearance is known.
+pub(crate) fn unknown_end(container: &Container, wall: Timestamp) -> Ended {
+    let since = match container.phase {
+        Phase::Running { since, .. } => Some(since),
+        _ => None,
+    };
+    Ended {
+        attempt: container.attempt(),
+        code: 137,
+        signal: None,
+        reason: "ContainerStatusUnknown".to_owned(),
+        message: Some("the container could not be located after its supervisor had ended".to_owned()),
+        started_at: since,
+        finished_at: Some(wall),
+    }
+}

@@ -1,0 +1,145 @@
+//! What the API server asks the node for: `GET /containerLogs/<namespace>/<pod>/<container>`, on the paths of a kubelet.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
+use jiff::Timestamp;
+use serde_json::json;
+use tower::util::BoxCloneSyncService;
+
+use crate::log::{self, Query};
+use crate::logs::{Runs, ended};
+
+/// A request's or reply's body.
+pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// What the node answers requests with.
+pub type NodeService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+
+/// Serves the logs of the node's pods.
+pub(crate) fn new(home: PathBuf, runs: Runs) -> NodeService {
+    BoxCloneSyncService::new(tower::service_fn(move |request: Request<Body>| {
+        let (home, runs) = (home.clone(), runs.clone());
+        async move { Ok(answer(&home, &runs, &request).unwrap_or_else(refuse)) }
+    }))
+}
+
+type Refusal = (StatusCode, String);
+
+fn answer(home: &std::path::Path, runs: &Runs, request: &Request<Body>) -> Result<Response<Body>, Refusal> {
+    let path: Vec<&str> = request.uri().path().trim_matches('/').split('/').collect();
+    let ["containerLogs", namespace, name, container] = path[..] else {
+        return Err((StatusCode::NOT_FOUND, format!("the node serves nothing at {}", request.uri().path())));
+    };
+    if request.method() != Method::GET {
+        return Err((StatusCode::METHOD_NOT_ALLOWED, "logs can only be read".to_owned()));
+    }
+    let query = Query::parse(request.uri().query().unwrap_or_default(), Timestamp::now());
+    let mut query = query.map_err(|message| (StatusCode::BAD_REQUEST, message))?;
+    let known = runs.find(namespace, name);
+    let (pod, table) = known.ok_or_else(|| (StatusCode::NOT_FOUND, format!("pod \"{name}\" is not on this node")))?;
+    let of = table.borrow().get(container).cloned();
+    let of = of.ok_or_else(|| (StatusCode::NOT_FOUND, format!("container \"{container}\" is not in pod \"{name}\"")))?;
+    let run = if query.previous { of.previous } else { of.newest };
+    let Some(run) = run else {
+        let message = if query.previous {
+            format!("previous terminated container \"{container}\" in pod \"{name}\" not found")
+        } else {
+            let reason = of.waiting.unwrap_or_else(|| "ContainerCreating".to_owned());
+            format!("container \"{container}\" in pod \"{name}\" is waiting to start: {reason}")
+        };
+        return Err((StatusCode::BAD_REQUEST, message));
+    };
+    query.follow &= !query.previous;
+    let file = log::file(home, &pod, container, run);
+    let chunks = log::stream(file, query, ended(table, container.to_owned(), run));
+    let frames = futures::stream::unfold(chunks, |mut chunks| async { Some((chunks.recv().await?, chunks)) });
+    let body = StreamBody::new(frames.map(|chunk| chunk.map(Frame::data).map_err(Into::into))).boxed_unsync();
+    Ok(reply(StatusCode::OK, "text/plain", body))
+}
+
+fn refuse((code, message): Refusal) -> Response<Body> {
+    let reason = match code {
+        StatusCode::NOT_FOUND => "NotFound",
+        StatusCode::METHOD_NOT_ALLOWED => "MethodNotAllowed",
+        _ => "BadRequest",
+    };
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "reason": reason, "code": code.as_u16(),
+    });
+    let body = Full::new(Bytes::from(status.to_string())).map_err(|never| match never {}).boxed_unsync();
+    reply(code, "application/json", body)
+}
+
+fn reply(code: StatusCode, kind: &'static str, body: Body) -> Response<Body> {
+    let mut reply = Response::new(body);
+    *reply.status_mut() = code;
+    reply.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observed::{Happened, Observed, Phase};
+    use k8s_openapi::api::core::v1::Pod;
+    use std::collections::BTreeMap;
+    use tower::ServiceExt;
+
+    fn pod() -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "shop", "uid": "u"}, "spec": {"containers": [{"name": "c"}]}
+        }))
+        .expect("a pod")
+    }
+
+    async fn get(service: &NodeService, path: &str) -> (u16, Body) {
+        let body = Full::default().map_err(|never: Infallible| match never {}).boxed_unsync();
+        let request = Request::get(path).body(body).expect("a request");
+        let reply = service.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+        (reply.status().as_u16(), reply.into_body())
+    }
+
+    async fn text(body: Body) -> String {
+        String::from_utf8(body.collect().await.expect("a body").to_bytes().to_vec()).expect("text")
+    }
+
+    #[tokio::test]
+    async fn a_log_is_served_and_followed_until_its_container_ends() {
+        let home = tempfile::tempdir().expect("a folder");
+        let (runs, pod) = (Runs::default(), pod());
+        let service = new(home.path().to_owned(), runs.clone());
+        assert_eq!(get(&service, "/containerLogs/shop/web/c").await.0, 404);
+
+        let mut observed = Observed::fresh(&pod, Timestamp::now());
+        runs.update(&pod, &observed);
+        let (code, body) = get(&service, "/containerLogs/shop/web/c").await;
+        assert_eq!(code, 400);
+        assert!(text(body).await.contains("is waiting to start: ContainerCreating"));
+
+        let file = log::file(home.path(), &pod, "c", 0);
+        std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+        std::fs::write(&file, "2026-01-01T00:00:00Z stdout F hello\n").expect("written");
+        observed.containers[0].runs = 1;
+        observed.containers[0].phase = Phase::Running { pid: 1, since: Timestamp::now() };
+        runs.update(&pod, &observed);
+        assert_eq!(text(get(&service, "/containerLogs/shop/web/c").await.1).await, "hello\n");
+        assert_eq!(get(&service, "/containerLogs/shop/web/c?previous=true").await.0, 400);
+        assert_eq!(get(&service, "/containerLogs/shop/web/c?tailLines=x").await.0, 400);
+        assert_eq!(get(&service, "/containerLogs/shop/web/other").await.0, 404);
+
+        let following = get(&service, "/containerLogs/shop/web/c?follow=true").await.1;
+        let following = tokio::spawn(text(following));
+        let lost = Happened::Runtime { exits: BTreeMap::new(), lost: true };
+        observed.take(lost, tokio::time::Instant::now(), Timestamp::now());
+        runs.update(&pod, &observed);
+        assert_eq!(following.await.expect("no panic"), "hello\n");
+    }
+}

@@ -1,0 +1,109 @@
+//! Mounts that exist only inside a pod's mount namespace: memory volumes and subPaths. They vanish with the pod's
+//! supervisor and never show on the host.
+//!
+//! Entering a mount namespace changes a thread for good, so each request gets a thread of its own that ends with it.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::sched::{CloneFlags, setns, unshare};
+use rustix::mount::{MountFlags, UnmountFlags};
+use tokio::sync::oneshot;
+
+use super::sub_path;
+
+/// A mount to be made inside a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum PodMount {
+    /// A tmpfs shared by the pod's containers.
+    Memory {
+        /// The volume's folder.
+        onto: PathBuf,
+        /// In bytes; half of the machine's memory when not set.
+        size: Option<u64>,
+        /// The group that may write there.
+        group: Option<u32>,
+    },
+    /// A file or folder inside a volume, pinned so that no link can exchange it afterwards.
+    SubPath {
+        /// The volume.
+        volume: PathBuf,
+        /// Inside it.
+        sub: String,
+        /// Where it can be bound from.
+        onto: PathBuf,
+    },
+}
+
+/// Makes `mounts` in the mount namespace of process `supervisor`.
+pub(crate) async fn mount(supervisor: i32, mounts: Vec<PodMount>) -> Result<(), String> {
+    if mounts.is_empty() {
+        return Ok(());
+    }
+    let (answer, answered) = oneshot::channel();
+    let work = move || {
+        let result = enter(supervisor).and_then(|()| mounts.iter().try_for_each(mount_one));
+        if answer.send(result).is_err() {
+            tracing::debug!("a mount was made for a pod that is not waited for any more");
+        }
+    };
+    std::thread::Builder::new().name("pod-mounts".to_owned()).spawn(work).map_err(|error| error.to_string())?;
+    answered.await.map_err(|_| "the mounting thread ended early".to_owned())?
+}
+
+fn enter(supervisor: i32) -> Result<(), String> {
+    let path = format!("/proc/{supervisor}/ns/mnt");
+    let namespace = File::open(&path).map_err(|error| format!("open {path}: {error}"))?;
+    // A thread that shares its root and working folder with others may not change its mount namespace.
+    unshare(CloneFlags::CLONE_FS).map_err(|error| format!("unshare the file system view: {error}"))?;
+    setns(namespace, CloneFlags::CLONE_NEWNS).map_err(|error| format!("enter {path}: {error}"))
+}
+
+fn mount_one(mount: &PodMount) -> Result<(), String> {
+    match mount {
+        PodMount::Memory { onto, size, group } => mount_memory(onto, *size, *group),
+        PodMount::SubPath { volume, sub, onto } => pin(&sub_path::open(volume, sub)?, onto),
+    }
+}
+
+fn mount_memory(onto: &Path, size: Option<u64>, group: Option<u32>) -> Result<(), String> {
+    let mode = if group.is_some() { "2777" } else { "1777" };
+    let mut options = format!("mode={mode}");
+    if let Some(size) = size {
+        options.push_str(&format!(",size={size}"));
+    }
+    if let Some(group) = group {
+        options.push_str(&format!(",gid={group}"));
+    }
+    let options = std::ffi::CString::new(options).expect("digits and words hold no zero byte");
+    rustix::mount::mount("tmpfs", onto, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())
+        .map_err(|error| format!("mount a tmpfs on {}: {error}", onto.display()))
+}
+
+fn pin(target: &OwnedFd, onto: &Path) -> Result<(), String> {
+    let describe = |what: &str, error: &dyn std::fmt::Display| format!("{what} {}: {error}", onto.display());
+    match rustix::mount::unmount(onto, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+        Err(error) => return Err(describe("unmount", &error)),
+    }
+    let stat = rustix::fs::fstat(target).map_err(|error| describe("look at what is for", &error))?;
+    let folder = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory;
+    make_mount_point(onto, folder).map_err(|error| describe("make", &error))?;
+    let source = format!("/proc/thread-self/fd/{}", target.as_raw_fd());
+    rustix::mount::mount_bind(source, onto).map_err(|error| describe("bind onto", &error))
+}
+
+fn make_mount_point(onto: &Path, folder: bool) -> std::io::Result<()> {
+    if folder {
+        if onto.is_file() {
+            std::fs::remove_file(onto)?;
+        }
+        return std::fs::create_dir_all(onto);
+    }
+    if onto.is_dir() {
+        std::fs::remove_dir(onto)?;
+    }
+    std::fs::create_dir_all(onto.parent().expect("a mount point lies in the pod's folder"))?;
+    File::create(onto).map(drop)
+}

@@ -1,0 +1,47 @@
+//! Derives what the crate embeds: the definitions of the served kinds, annotated with our own merge facts, and the
+//! protobuf tags of their fields. Nothing it writes is committed; the sources are `k8s-openapi`, `k8s-pb` and `facts/`.
+
+#[path = "build/definitions.rs"]
+mod definitions;
+#[path = "build/facts.rs"]
+mod facts;
+#[path = "build/source.rs"]
+mod source;
+#[path = "build/tags.rs"]
+mod tags;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use flate2::{Compression, write::DeflateEncoder};
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build");
+    println!("cargo::rerun-if-changed=facts");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let keys = std::fs::read_to_string("facts/keys.txt").expect("facts/keys.txt is in the crate");
+    let pointers = std::fs::read_to_string("facts/pointers.txt").expect("facts/pointers.txt is in the crate");
+
+    let mut definitions = definitions::generate();
+    facts::annotate(&mut definitions, &keys);
+    let pointers = facts::pointers(&definitions, &pointers);
+
+    let text = definitions::document(&definitions);
+    write(&out, "definitions.hash", definitions::fingerprint(text.as_bytes()).as_bytes());
+    write(&out, "definitions.z", &deflate(text.as_bytes()));
+    write(&out, "shapes.z", &deflate(definitions::shapes(&definitions).as_bytes()));
+
+    let messages = source::messages(&source::locate("k8s-pb"));
+    write(&out, "tags.txt", tags::table(&messages, &definitions, &pointers).as_bytes());
+}
+
+fn write(out: &Path, name: &str, bytes: &[u8]) {
+    std::fs::write(out.join(name), bytes).expect("OUT_DIR is writable");
+}
+
+fn deflate(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes).expect("a Vec takes any bytes");
+    encoder.finish().expect("a Vec takes any bytes")
+}

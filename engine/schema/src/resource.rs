@@ -1,0 +1,188 @@
+//! One served resource: its names, its shape and what can be asked of it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::lookup;
+use crate::strategy::Strategy;
+use crate::tree::Schema;
+
+/// A name that is either known when compiling (built-in kinds) or not (custom resources).
+pub type Name = Cow<'static, str>;
+
+/// What can be done with a stored resource, in the order discovery lists it.
+pub(crate) const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+/// Group, version and kind; group is empty for the core group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gvk {
+    /// API group.
+    pub group: &'static str,
+    /// Version.
+    pub version: &'static str,
+    /// Kind.
+    pub kind: &'static str,
+}
+
+/// A path below an object, such as `status` or `scale`.
+#[derive(Clone, Copy, Debug)]
+pub struct Subresource {
+    /// The last part of the path.
+    pub name: &'static str,
+    /// The kind it speaks, where that is not the resource's own.
+    pub kind: Option<Gvk>,
+    /// What can be done with it.
+    pub verbs: &'static [&'static str],
+}
+
+/// A column of the table that `kubectl get` prints.
+#[derive(Clone, Copy)]
+pub(crate) struct Column {
+    pub(crate) name: &'static str,
+    /// `string`, `integer`, ...
+    pub(crate) kind: &'static str,
+    /// 0 is always shown, 1 only with `-o wide`.
+    pub(crate) priority: u8,
+    pub(crate) cell: Cell,
+}
+
+/// Where a cell's value comes from.
+#[derive(Clone, Copy)]
+pub(crate) enum Cell {
+    /// `metadata.name`.
+    Name,
+    /// The time since `metadata.creationTimestamp`.
+    Age,
+    /// The text at a path, else a stand-in.
+    Text(&'static str, &'static str),
+    /// The whole number at a path, else 0.
+    Number(&'static str),
+    /// Worked out.
+    With(fn(&Value, Timestamp) -> Value),
+}
+
+/// A field that a field selector may name, beside `metadata.name` and `metadata.namespace`.
+#[derive(Clone, Copy)]
+pub(crate) struct Selectable {
+    pub(crate) field: &'static str,
+    /// What the field reads as when it is not there.
+    pub(crate) absent: &'static str,
+    /// Where to look instead of at `field`.
+    pub(crate) with: Option<fn(&Value) -> String>,
+}
+
+/// A served resource.
+pub struct Resource {
+    /// API group, empty for the core group.
+    pub group: Name,
+    /// Version.
+    pub version: Name,
+    /// Kind of one object.
+    pub kind: Name,
+    /// Name in paths.
+    pub plural: Name,
+    /// Name of one object in lower case.
+    pub singular: Name,
+    /// Further names that people type.
+    pub short_names: Vec<Name>,
+    /// Groups of resources such as `all`.
+    pub categories: Vec<Name>,
+    /// Whether objects live in namespaces.
+    pub namespaced: bool,
+    /// The paths below an object.
+    pub subresources: Vec<Subresource>,
+    /// Whether a delete answers with the object instead of a `Status`; clients with typed replies depend on it.
+    pub returns_deleted: bool,
+    pub(crate) definition: Name,
+    pub(crate) schema: Schema,
+    pub(crate) columns: Cow<'static, [Column]>,
+    pub(crate) selectable: Cow<'static, [Selectable]>,
+    pub(crate) strategy: Arc<dyn Strategy>,
+}
+
+impl Resource {
+    /// The shape of one object.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// `apps/v1`, or `v1` for the core group.
+    pub fn api_version(&self) -> String {
+        api_version(&self.group, &self.version)
+    }
+
+    /// The kind of a list of these objects.
+    pub fn list_kind(&self) -> String {
+        format!("{}List", self.kind)
+    }
+
+    /// What is particular to this kind.
+    pub fn strategy(&self) -> &dyn Strategy {
+        &*self.strategy
+    }
+
+    /// The subresource of a name.
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|each| each.name == name)
+    }
+
+    /// The name of the OpenAPI definition of one object.
+    pub fn definition(&self) -> &str {
+        &self.definition
+    }
+
+    /// What a field selector compares; `None` when the field is not selectable for this kind.
+    pub fn selectable(&self, object: &Value, field: &str) -> Option<String> {
+        if field == "metadata.name" || (field == "metadata.namespace" && self.namespaced) {
+            return Some(lookup::text(object, field).to_owned());
+        }
+        let row = self.selectable.iter().find(|row| row.field == field)?;
+        if let Some(with) = row.with {
+            return Some(with(object));
+        }
+        Some(match lookup::at(object, field) {
+            Some(Value::String(text)) if !text.is_empty() => text.clone(),
+            Some(Value::Bool(flag)) => flag.to_string(),
+            Some(Value::Number(number)) => number.to_string(),
+            _ => row.absent.to_owned(),
+        })
+    }
+
+    /// Every field that a selector may name.
+    pub fn selectable_fields(&self) -> impl Iterator<Item = &str> {
+        let own = self.selectable.iter().map(|row| row.field);
+        let namespace = self.namespaced.then_some("metadata.namespace");
+        ["metadata.name"].into_iter().chain(namespace).chain(own)
+    }
+}
+
+impl std::fmt::Debug for Resource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Resource({}/{})", self.api_version(), self.plural)
+    }
+}
+
+pub(crate) fn api_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
+/// A resource that is answered and never stored: a review, to be created only.
+#[derive(Clone, Copy, Debug)]
+pub struct VirtualResource {
+    /// API group.
+    pub group: &'static str,
+    /// Version.
+    pub version: &'static str,
+    /// Kind.
+    pub kind: &'static str,
+    /// Name in paths.
+    pub plural: &'static str,
+    /// Name of one object in lower case.
+    pub singular: &'static str,
+    /// What can be done with it.
+    pub verbs: &'static [&'static str],
+    pub(crate) definition: &'static str,
+}

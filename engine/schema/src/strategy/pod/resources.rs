@@ -1,0 +1,51 @@
+//! What requests and limits must satisfy.
+
+use serde_json::Value;
+
+use super::super::checks;
+use crate::invalid::FieldError;
+use crate::lookup;
+use crate::path::Path;
+
+pub(super) fn validate(resources: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    for list in ["limits", "requests"] {
+        let path = path.field(list);
+        for (name, amount) in lookup::entries(resources, list) {
+            let path = path.key(name);
+            resource_name(name, &path, errors);
+            if nanos(amount).is_some_and(|amount| amount < 0) {
+                errors.push(FieldError::invalid(&path, amount, "must be greater than or equal to 0"));
+            }
+        }
+    }
+    let limits = |name: &str| resources.get("limits").and_then(|limits| limits.get(name));
+    for (name, request) in lookup::entries(resources, "requests") {
+        let Some(limit) = limits(name) else { continue };
+        if nanos(request) > nanos(limit) {
+            let limit = limit.as_str().map_or_else(|| limit.to_string(), str::to_owned);
+            let detail = format!("must be less than or equal to {name} limit of {limit}");
+            errors.push(FieldError::invalid(&path.field("requests"), request, &detail));
+        }
+    }
+}
+
+pub(super) fn nanos(amount: &Value) -> Option<i128> {
+    match amount {
+        Value::String(text) => checks::nanos(text),
+        Value::Number(number) => checks::nanos(&number.to_string()),
+        _ => None,
+    }
+}
+
+fn resource_name(name: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let standard = matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
+    if standard {
+        return;
+    }
+    let problem = match checks::qualified_name(name) {
+        Err(problem) => problem,
+        Ok(()) if !name.contains('/') => "must be a standard resource for containers".to_owned(),
+        Ok(()) => return,
+    };
+    errors.push(FieldError::invalid(path, &name.into(), &problem));
+}

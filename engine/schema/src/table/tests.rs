@@ -1,0 +1,210 @@
+//! Rows as people see them.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{IncludeObject, TableInput, table};
+use crate::registry::shared;
+
+fn now() -> Timestamp {
+    "2024-01-01T01:00:00Z".parse().expect("a time")
+}
+
+fn row(api_version: &str, kind: &str, object: &Value) -> Vec<Value> {
+    let registry = shared();
+    let resource = registry.of_kind(api_version, kind).expect("served");
+    let table = table(&resource, &[TableInput { object }], IncludeObject::None, true, now());
+    assert_eq!(
+        table["columnDefinitions"].as_array().map(Vec::len),
+        table["rows"][0]["cells"].as_array().map(Vec::len),
+        "a cell a column"
+    );
+    table["rows"][0]["cells"].as_array().expect("cells").clone()
+}
+
+/// Ready, status and restarts of a pod with two containers.
+fn pod(status: &Value, deleted: bool) -> [String; 3] {
+    let mut object = json!({
+        "metadata": { "name": "p", "creationTimestamp": "2024-01-01T00:55:00Z" },
+        "spec": { "containers": [{ "name": "a" }, { "name": "b" }], "initContainers": [{ "name": "i" }, { "name": "j" }] },
+        "status": status,
+    });
+    if deleted {
+        object["metadata"]["deletionTimestamp"] = json!("2024-01-01T00:59:00Z");
+    }
+    let cells = row("v1", "Pod", &object);
+    [1, 2, 3].map(|index| cells[index].as_str().expect("text").to_owned())
+}
+
+fn running() -> Value {
+    json!({ "name": "a", "ready": true, "state": { "running": {} }, "restartCount": 0 })
+}
+
+#[test]
+fn a_pods_status_word_tells_its_story() {
+    assert_eq!(pod(&json!({ "phase": "Pending" }), false), ["0/2", "Pending", "0"]);
+    let both = json!({ "phase": "Running", "containerStatuses": [running(), running()] });
+    assert_eq!(pod(&both, false), ["2/2", "Running", "0"]);
+    assert_eq!(pod(&both, true), ["2/2", "Terminating", "0"]);
+    let crashing = json!({ "phase": "Running", "containerStatuses": [running(), {
+        "name": "b", "restartCount": 3, "state": { "waiting": { "reason": "CrashLoopBackOff" } },
+        "lastState": { "terminated": { "finishedAt": "2024-01-01T00:58:00Z" } },
+    }] });
+    assert_eq!(pod(&crashing, false), ["1/2", "CrashLoopBackOff", "3 (2m ago)"]);
+    let done = json!({ "phase": "Succeeded", "containerStatuses": [
+        { "state": { "terminated": { "reason": "Completed", "exitCode": 0 } } },
+        { "state": { "terminated": { "reason": "Completed", "exitCode": 0 } } },
+    ] });
+    assert_eq!(pod(&done, false), ["0/2", "Completed", "0"]);
+    assert_eq!(pod(&done, true), ["0/2", "Completed", "0"]);
+    let ended = |terminated: Value| json!({ "phase": "Failed", "containerStatuses": [{ "state": { "terminated": terminated } }] });
+    assert_eq!(pod(&ended(json!({ "reason": "Error", "exitCode": 1 })), false)[1], "Error");
+    assert_eq!(pod(&ended(json!({ "signal": 9 })), false)[1], "Signal:9");
+    assert_eq!(pod(&ended(json!({ "exitCode": 7 })), false)[1], "ExitCode:7");
+    assert_eq!(pod(&json!({ "phase": "Failed", "reason": "Evicted" }), false)[1], "Evicted");
+    let half = json!({ "phase": "Running", "conditions": [{ "type": "Ready", "status": "False" }],
+        "containerStatuses": [running(), { "state": { "terminated": { "reason": "Completed" } } }] });
+    assert_eq!(pod(&half, false), ["1/2", "NotReady", "0"]);
+}
+
+#[test]
+fn initial_containers_speak_first() {
+    let initial =
+        |statuses: Value| pod(&json!({ "phase": "Pending", "initContainerStatuses": statuses }), false)[1].clone();
+    assert_eq!(initial(json!([{ "name": "i", "state": { "running": {} } }])), "Init:0/2");
+    let done = json!({ "name": "i", "state": { "terminated": { "exitCode": 0 } } });
+    assert_eq!(initial(json!([done, { "name": "j", "state": { "running": {} } }])), "Init:1/2");
+    assert_eq!(
+        initial(json!([done, { "name": "j", "state": { "waiting": { "reason": "ImagePullBackOff" } } }])),
+        "Init:ImagePullBackOff"
+    );
+    assert_eq!(
+        initial(json!([{ "name": "i", "state": { "terminated": { "exitCode": 1, "reason": "Error" } } }])),
+        "Init:Error"
+    );
+    assert_eq!(initial(json!([{ "name": "i", "state": { "terminated": { "exitCode": 3 } } }])), "Init:ExitCode:3");
+}
+
+#[test]
+fn a_pods_wide_columns_name_address_and_node() {
+    let object = json!({
+        "metadata": { "name": "p" }, "spec": { "nodeName": "one", "readinessGates": [{ "conditionType": "x" }] },
+        "status": { "podIPs": [{ "ip": "10.0.0.1" }], "conditions": [{ "type": "x", "status": "True" }] },
+    });
+    assert_eq!(
+        row("v1", "Pod", &object)[4..],
+        [json!("<unknown>"), json!("10.0.0.1"), json!("one"), json!("<none>"), json!("1/1")]
+    );
+}
+
+#[test]
+fn workloads_show_how_many_are_ready() {
+    let object = json!({
+        "metadata": { "name": "d", "creationTimestamp": "2024-01-01T00:00:00Z" },
+        "spec": { "replicas": 3, "selector": { "matchLabels": { "b": "2", "a": "1" }, "matchExpressions": [{ "key": "c", "operator": "In", "values": ["x", "y"] }] },
+                  "template": { "spec": { "containers": [{ "name": "a", "image": "x" }, { "name": "b", "image": "y" }] } } },
+        "status": { "readyReplicas": 2, "updatedReplicas": 3, "availableReplicas": 2, "replicas": 4 },
+    });
+    let cells = row("apps/v1", "Deployment", &object);
+    assert_eq!(Value::from(cells), json!(["d", "2/3", 3, 2, "60m", "a,b", "x,y", "a=1,b=2,c in (x,y)"]));
+    let cells = row("apps/v1", "ReplicaSet", &object);
+    assert_eq!(Value::from(cells), json!(["d", 3, 4, 2, "60m", "a,b", "x,y", "a=1,b=2,c in (x,y)"]));
+}
+
+#[test]
+fn services_show_how_they_are_reached() {
+    let service = |spec: Value, status: Value| {
+        row("v1", "Service", &json!({ "metadata": { "name": "s" }, "spec": spec, "status": status }))
+    };
+    let cells = service(
+        json!({ "type": "ClusterIP", "clusterIP": "10.0.0.1", "ports": [{ "port": 80, "protocol": "TCP" }] }),
+        json!({}),
+    );
+    assert_eq!(Value::from(cells), json!(["s", "ClusterIP", "10.0.0.1", "<none>", "80/TCP", "<unknown>", "<none>"]));
+    let balanced = json!({ "type": "LoadBalancer", "ports": [{ "port": 80, "nodePort": 30001, "protocol": "TCP" }, { "port": 53, "protocol": "UDP" }], "selector": { "app": "a" } });
+    let cells = service(balanced.clone(), json!({}));
+    assert_eq!(cells[3..5], [json!("<pending>"), json!("80:30001/TCP,53/UDP")]);
+    let cells =
+        service(balanced, json!({ "loadBalancer": { "ingress": [{ "ip": "127.0.0.1" }, { "hostname": "h" }] } }));
+    assert_eq!(cells[3], "127.0.0.1,h");
+    assert_eq!(cells[6], "app=a");
+    assert_eq!(service(json!({ "type": "ExternalName", "externalName": "example.com" }), json!({}))[3], "example.com");
+}
+
+#[test]
+fn endpoints_show_the_first_three() {
+    let slice = json!({ "metadata": { "name": "e" }, "addressType": "IPv4", "ports": [{ "port": 80 }, {}],
+        "endpoints": [{ "addresses": ["10.0.0.1"] }, { "addresses": ["10.0.0.2"] }, { "addresses": ["10.0.0.3"] }, { "addresses": ["10.0.0.4"] }] });
+    let cells = row("discovery.k8s.io/v1", "EndpointSlice", &slice);
+    assert_eq!(cells[1..4], [json!("IPv4"), json!("80,*"), json!("10.0.0.1,10.0.0.2,10.0.0.3 + 1 more...")]);
+    let endpoints = json!({ "metadata": { "name": "e" }, "subsets": [{ "addresses": [{ "ip": "10.0.0.1" }, { "ip": "fd00::1" }], "ports": [{ "port": 80 }] }] });
+    assert_eq!(row("v1", "Endpoints", &endpoints)[1], "10.0.0.1:80,[fd00::1]:80");
+    assert_eq!(row("v1", "Endpoints", &json!({}))[1], "<none>");
+}
+
+#[test]
+fn nodes_show_their_state_and_roles() {
+    let node = json!({
+        "metadata": { "name": "n", "labels": { "node-role.kubernetes.io/worker": "", "node-role.kubernetes.io/control-plane": "" } },
+        "spec": { "unschedulable": true },
+        "status": { "conditions": [{ "type": "Ready", "status": "True" }], "addresses": [{ "type": "InternalIP", "address": "10.0.0.1" }],
+                    "nodeInfo": { "kubeletVersion": "v1.36.0", "osImage": "Debian" } },
+    });
+    let cells = row("v1", "Node", &node);
+    assert_eq!(
+        Value::from(cells),
+        json!([
+            "n",
+            "Ready,SchedulingDisabled",
+            "control-plane,worker",
+            "<unknown>",
+            "v1.36.0",
+            "10.0.0.1",
+            "<none>",
+            "Debian",
+            "<unknown>",
+            "<unknown>"
+        ])
+    );
+    assert_eq!(row("v1", "Node", &json!({}))[1], "Unknown");
+}
+
+#[test]
+fn events_show_when_what_and_why() {
+    let event = json!({
+        "metadata": { "name": "p.1" }, "involvedObject": { "kind": "Pod", "name": "p", "fieldPath": "spec.containers{a}" },
+        "type": "Warning", "reason": "BackOff", "message": " again\n", "count": 4,
+        "firstTimestamp": "2024-01-01T00:50:00Z", "lastTimestamp": "2024-01-01T00:59:30Z", "source": { "component": "node", "host": "one" },
+    });
+    assert_eq!(
+        Value::from(row("v1", "Event", &event)),
+        json!(["30s", "Warning", "BackOff", "pod/p", "spec.containers{a}", "node, one", "again", "10m", 4, "p.1"])
+    );
+    let new = json!({ "eventTime": "2024-01-01T00:59:00.000000Z", "reportingComponent": "c", "series": { "count": 9, "lastObservedTime": "2024-01-01T00:59:55.000000Z" } });
+    let cells = row("v1", "Event", &new);
+    assert_eq!([&cells[0], &cells[7], &cells[8]], [&json!("5s"), &json!("60s"), &json!(9)]);
+}
+
+#[test]
+fn data_is_counted() {
+    let secret = json!({ "metadata": { "name": "s" }, "type": "Opaque", "data": { "a": "", "b": "" } });
+    assert_eq!(row("v1", "Secret", &secret)[1..3], [json!("Opaque"), json!(2)]);
+    assert_eq!(row("v1", "ConfigMap", &json!({ "data": { "a": "" }, "binaryData": { "b": "" } }))[1], 2);
+    let lease = json!({ "metadata": { "name": "l" }, "spec": { "holderIdentity": "me" } });
+    assert_eq!(row("coordination.k8s.io/v1", "Lease", &lease)[1], "me");
+}
+
+#[test]
+fn a_row_shows_as_much_of_its_object_as_is_asked_for() {
+    let registry = shared();
+    let resource = registry.of_kind("v1", "ConfigMap").expect("served");
+    let object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a" }, "data": { "k": "v" } });
+    let shown = |include, columns| table(&resource, &[TableInput { object: &object }], include, columns, now());
+    let metadata =
+        json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": { "name": "a" } });
+    assert_eq!(shown(IncludeObject::Metadata, true)["rows"][0]["object"], metadata);
+    assert_eq!(shown(IncludeObject::Object, true)["rows"][0]["object"], object);
+    assert!(shown(IncludeObject::None, true)["rows"][0].get("object").is_none());
+    assert_eq!(shown(IncludeObject::None, false)["columnDefinitions"], json!([]));
+    assert_eq!(shown(IncludeObject::None, true)["columnDefinitions"][0]["format"], "name");
+}
