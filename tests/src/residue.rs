@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 /// Traces of an instance, by kind.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Residue {
     pub cgroups: Vec<PathBuf>,
     /// The instance's folder of runtime files.
     pub runtime: Vec<PathBuf>,
+    /// Tables of the instance in the kernel's packet filter.
+    pub tables: Vec<String>,
 }
 
 impl Residue {
@@ -34,6 +36,7 @@ impl Residue {
                 .collect(),
             cgroups: cgroups(&format!("shipway-{id}")),
             runtime: run.exists().then_some(run).into_iter().collect(),
+            tables: tables(&format!("shipway-{id}"))?,
         })
     }
 }
@@ -62,4 +65,10 @@ fn cgroups(name: &str) -> Vec<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
     let hierarchies = std::fs::read_dir(root).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
     hierarchies.chain([root.to_owned()]).map(|hierarchy| hierarchy.join(name)).filter(|path| path.exists()).collect()
+}
+
+/// The tables of that name. The kernel lists them over netlink only, so this asks the crate that speaks it.
+fn tables(name: &str) -> Result<Vec<String>> {
+    let remains = shipway_network::remains().context("cannot list the tables of the packet filter")?;
+    Ok(remains.tables.into_iter().filter(|table| table == name).collect())
 }

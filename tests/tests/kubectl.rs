@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use shipway_tests::{Instance, wait_for};
 
-const DEPLOYMENT: &str = r#"
+const DEPLOYMENT: &str = r"
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -33,7 +33,7 @@ metadata:
 spec:
   selector: {app: web}
   ports: [{port: 80, targetPort: 8080}]
-"#;
+";
 
 /// kubectl on an instance.
 struct Kubectl<'a>(&'a Instance);

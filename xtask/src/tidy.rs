@@ -68,8 +68,9 @@ pub(crate) fn tidy(root: &Path) -> Result<()> {
 }
 
 fn crates(root: &Path) -> Result<Vec<Crate>> {
-    let output = Command::new("cargo").args(["metadata", "--no-deps", "--format-version", "1"]).current_dir(root);
-    let output = { output }.output().context("cannot run cargo metadata")?;
+    let mut command = Command::new("cargo");
+    command.args(["metadata", "--no-deps", "--format-version", "1"]).current_dir(root);
+    let output = command.output().context("cannot run cargo metadata")?;
     if !output.status.success() {
         bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }

@@ -3,7 +3,7 @@
 //! The same calls in the same order give the same digest: owner and group 0, no times, no names of the host. The caller
 //! sorts; missing parent folders are added here with mode 0755.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -48,7 +48,8 @@ impl Default for Compression {
 /// Writes one layer into the store. Dropped before [`LayerBuilder::finish`], it leaves nothing behind.
 pub struct LayerBuilder<'a> {
     archive: tar::Builder<Hashing>,
-    written: HashSet<PathBuf>,
+    /// What is there already, and whether it is a directory.
+    written: HashMap<PathBuf, bool>,
     media_type: MediaType,
     blob: PathBuf,
     store: &'a Store,
@@ -72,7 +73,7 @@ impl<'a> LayerBuilder<'a> {
             }
         };
         let archive = tar::Builder::new(Hashing { output, hasher: Sha256::new() });
-        Ok(Self { archive, written: HashSet::new(), media_type, blob, store })
+        Ok(Self { archive, written: HashMap::new(), media_type, blob, store })
     }
 
     /// The store that the layer goes to.
@@ -83,8 +84,11 @@ impl<'a> LayerBuilder<'a> {
     /// Adds a directory. One that is there already stays as it is.
     pub fn directory(&mut self, path: &Path, mode: u32) -> Result<()> {
         let path = relative(path)?;
-        if path.as_os_str().is_empty() || self.written.contains(&path) {
+        if path.as_os_str().is_empty() || self.written.get(&path) == Some(&true) {
             return Ok(());
+        }
+        if self.written.contains_key(&path) {
+            return Err(Error::InvalidEntry { path, reason: "something else is there already" });
         }
         self.parents(&path)?;
         self.put_directory(&path, mode)
@@ -131,17 +135,26 @@ impl<'a> LayerBuilder<'a> {
 
     fn begin(&mut self, path: &Path) -> Result<PathBuf> {
         let path = relative(path)?;
-        if path.as_os_str().is_empty() || self.written.contains(&path) {
+        if path.as_os_str().is_empty() || self.written.contains_key(&path) {
             return Err(Error::InvalidEntry { path, reason: "it is there already" });
         }
         self.parents(&path)?;
-        self.written.insert(path.clone());
+        self.written.insert(path.clone(), false);
         Ok(path)
     }
 
     fn parents(&mut self, path: &Path) -> Result<()> {
-        let mut missing: Vec<&Path> =
-            path.ancestors().skip(1).take_while(|p| !p.as_os_str().is_empty() && !self.written.contains(*p)).collect();
+        let mut missing: Vec<&Path> = Vec::new();
+        for parent in path.ancestors().skip(1).take_while(|parent| !parent.as_os_str().is_empty()) {
+            match self.written.get(parent) {
+                Some(true) => break,
+                Some(false) => {
+                    let reason = "it is below something that is not a directory";
+                    return Err(Error::InvalidEntry { path: path.to_owned(), reason });
+                }
+                None => missing.push(parent),
+            }
+        }
         while let Some(parent) = missing.pop() {
             self.put_directory(parent, 0o755)?;
         }
@@ -156,7 +169,7 @@ impl<'a> LayerBuilder<'a> {
         self.archive
             .append_data(&mut header, OsStr::from_bytes(&name), io::empty())
             .map_err(|e| Error::io("write", &self.blob, e))?;
-        self.written.insert(path.to_owned());
+        self.written.insert(path.to_owned(), true);
         Ok(())
     }
 }
@@ -287,5 +300,7 @@ mod tests {
         assert!(builder.directory("a/../../b".as_ref(), 0o755).is_err());
         builder.symlink("a".as_ref(), "b".as_ref()).unwrap();
         assert!(builder.symlink("/a".as_ref(), "c".as_ref()).is_err());
+        assert!(builder.directory("a".as_ref(), 0o755).is_err());
+        assert!(builder.file("a/below".as_ref(), 0o644, &mut &b""[..], 0).is_err());
     }
 }

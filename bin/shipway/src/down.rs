@@ -1,14 +1,15 @@
 //! Stops an instance: first the engine, then what runs on it, then the network. Works as well when the engine is gone.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use shipway_container::{ContainerState, Layout, Pod, Runtime};
 use shipway_network::Network;
-use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
 use crate::home::Home;
@@ -55,15 +56,24 @@ pub(crate) fn layout(home: &Home) -> Layout {
 }
 
 async fn stop_engine(pid: i32) -> Result<()> {
-    let pid = Pid::from_raw(pid).context("the lock holds no process id")?;
-    let Ok(process) = pidfd_open(pid, PidfdFlags::NONBLOCK) else { return Ok(()) };
-    pidfd_send_signal(&process, Signal::TERM)?;
-    let process = AsyncFd::new(process)?;
-    if timeout(ENGINE_PATIENCE, process.readable()).await.is_err() {
-        pidfd_send_signal(process.get_ref(), Signal::KILL)?;
-        timeout(ENGINE_PATIENCE, process.readable()).await.context("the engine does not end")??.retain_ready();
-    }
-    Ok(())
+    tokio::task::spawn_blocking(move || {
+        let pid = Pid::from_raw(pid).context("the lock holds no process id")?;
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
+        for signal in [Signal::TERM, Signal::KILL] {
+            pidfd_send_signal(&process, signal)?;
+            if has_ended(&process)? {
+                return Ok(());
+            }
+        }
+        bail!("process {} does not end", pid.as_raw_nonzero())
+    })
+    .await?
+}
+
+/// Waits for the end of a process; false where it takes too long.
+fn has_ended(process: &OwnedFd) -> Result<bool> {
+    let patience = Timespec::try_from(ENGINE_PATIENCE)?;
+    Ok(poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&patience))? > 0)
 }
 
 async fn terminate(pod: &Pod) {

@@ -5,7 +5,6 @@
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -103,7 +102,13 @@ impl Engine {
         let api = ApiServer::open(log.clone(), config).await.context("cannot start the API server")?;
         let mut engine = Self { api, stop: CancellationToken::new(), parts: JoinSet::new() };
         // What the disk did not take is never retried: the next engine starts from what it did take.
-        engine.spawn("store", async move { Err(log.failed().await) });
+        let stop = engine.stop.clone();
+        engine.spawn("store", async move {
+            tokio::select! {
+                error = log.failed() => Err(error),
+                () = stop.cancelled() => Ok(()),
+            }
+        });
         engine.serve(&home, &instance, listener).await?;
         engine.run_parts(&home, &instance, network, runtime)?;
         Ok(engine)

@@ -112,6 +112,10 @@ impl shipway_package::Progress for Steps {
         self.now(format!("packing: {what}"));
     }
 
+    fn note(&self, text: &str) {
+        self.done(&format!("note: {text}"));
+    }
+
     fn packed(&self, files: u64, size: u64) {
         self.now(format!("packing: {files} files, {}", bytes(size)));
     }

@@ -110,7 +110,7 @@ async fn give_up(client: &kube::Client, app: &App, before: Snapshot, error: anyh
 /// Pushes the image; a failure is told with its remedy and does not touch the running app.
 async fn publish(store: &Store, packed: &Packed, steps: &Steps) {
     steps.now(format!("publishing {}", packed.reference));
-    match shipway_oci::push(store, &packed.reference).await {
+    match shipway_oci::push(store, &packed.reference, None).await {
         Ok(()) => steps.done(&format!("published {}", packed.reference)),
         Err(error) => steps.done(&format!("warning: not published, the app runs on: {error}")),
     }

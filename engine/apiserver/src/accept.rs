@@ -44,9 +44,8 @@ impl Accept {
 
 /// Whether the client takes aggregated discovery.
 pub(crate) fn wants_aggregated(headers: &HeaderMap) -> bool {
-    texts(headers, ACCEPT).any(|clause| {
-        parameter(clause, "as") == Some("APIGroupDiscoveryList") && parameter(clause, "v") == Some("v2")
-    })
+    texts(headers, ACCEPT)
+        .any(|clause| parameter(clause, "as") == Some("APIGroupDiscoveryList") && parameter(clause, "v") == Some("v2"))
 }
 
 fn texts(headers: &HeaderMap, name: http::HeaderName) -> impl Iterator<Item = &str> {
@@ -105,6 +104,8 @@ mod tests {
     fn aggregated_discovery_is_told_from_the_old_form() {
         let headers = |text: &str| HeaderMap::from_iter([(ACCEPT, text.parse().unwrap())]);
         assert!(wants_aggregated(&headers(AGGREGATED)));
-        assert!(!wants_aggregated(&headers("application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList")));
+        assert!(!wants_aggregated(&headers(
+            "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
+        )));
     }
 }

@@ -68,6 +68,25 @@ pub(crate) fn check_change(identity: &Identity, place: &Place, old: &Value) -> R
     }
 }
 
+/// Beside its status a node may change nothing of a pod but its annotations.
+pub(crate) fn check_changed(identity: &Identity, place: &Place, old: &Value, new: &Value) -> Result<(), ApiError> {
+    let Some(node) = identity.as_node().filter(|_| is(place.resource(), "", "Pod")) else { return Ok(()) };
+    let bare = |pod: &Value| {
+        let mut pod = pod.clone();
+        for field in ["annotations", "managedFields"] {
+            meta::metadata(&mut pod).shift_remove(field);
+        }
+        pod
+    };
+    if bare(old) == bare(new) {
+        return Ok(());
+    }
+    Err(ApiError::Forbidden(
+        place.about(),
+        format!("node {node:?} can only change the annotations and status of a pod"),
+    ))
+}
+
 /// Namespaces that everything rests on stay.
 pub(crate) fn check_delete(place: &Place) -> Result<(), ApiError> {
     if is(place.resource(), "", "Namespace") && IMMORTAL.contains(&place.name.as_str()) {

@@ -41,19 +41,17 @@ pub(crate) fn claims(object: &Value) -> Claims {
 
 /// The refusal of an address or port that somebody else holds.
 pub(crate) fn taken(service: &Value, claim: &str) -> FieldError {
-    let (field, value, what) = match claim.split_once('/') {
-        Some(("ports", port)) => {
-            let ports = service["spec"]["ports"].as_array().into_iter().flatten();
-            let at = ports.into_iter().position(|own| own["nodePort"].to_string() == port).unwrap_or(0);
-            (format!("spec.ports[{at}].nodePort"), port.to_owned(), "provided port is already allocated".to_owned())
-        }
-        _ => {
-            let address = claim.trim_start_matches("addresses/");
-            let what = format!("failed to allocate IP {address}: provided IP is already allocated");
-            ("spec.clusterIPs".to_owned(), format!("[{address:?}]"), what)
-        }
-    };
-    FieldError { field, reason: Reason::Invalid, message: format!("Invalid value: {value}: {what}") }
+    if let Some(port) = claim.strip_prefix("ports/") {
+        let ports = service["spec"]["ports"].as_array().into_iter().flatten();
+        let number: Option<u64> = port.parse().ok();
+        let at = ports.into_iter().position(|own| own["nodePort"].as_u64() == number).unwrap_or(0);
+        let message = format!("Invalid value: {port}: provided port is already allocated");
+        return FieldError { field: format!("spec.ports[{at}].nodePort"), reason: Reason::Invalid, message };
+    }
+    let address = claim.trim_start_matches("addresses/");
+    let message =
+        format!("Invalid value: [{address:?}]: failed to allocate IP {address}: provided IP is already allocated");
+    FieldError { field: "spec.clusterIPs".into(), reason: Reason::Invalid, message }
 }
 
 /// Fills in what a service leaves to the server. `held` says what is taken already.
@@ -199,7 +197,8 @@ fn drop_kept(service: &mut Value, old: Option<&Value>, address_too: bool) {
             port.shift_remove("nodePort");
         }
     }
-    if address_too && service["spec"]["clusterIP"] == old["spec"]["clusterIP"]
+    if address_too
+        && service["spec"]["clusterIP"] == old["spec"]["clusterIP"]
         && let Some(spec) = service["spec"].as_object_mut()
     {
         for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
@@ -216,15 +215,15 @@ mod tests {
         Ranges { addresses: (Ipv4Addr::new(10, 73, 128, 0), 24), node_ports: 30000..=30003 }
     }
 
-    fn service(spec: Value) -> Value {
+    fn service(spec: &Value) -> Value {
         json!({"apiVersion": "v1", "kind": "Service", "spec": spec})
     }
 
     #[test]
     fn a_service_gets_an_address_and_ports_that_are_free() {
-        let mut new = service(json!({"type": "NodePort", "ports": [{"port": 1}, {"port": 2}]}));
-        fill(&ranges(), &mut new, None, |claim| claim != "addresses/10.73.128.20" && !claim.starts_with("ports/3000"))
-            .unwrap_err();
+        let mut new = service(&json!({"type": "NodePort", "ports": [{"port": 1}, {"port": 2}]}));
+        let error = fill(&ranges(), &mut new.clone(), None, |claim| claim.starts_with("ports/")).unwrap_err();
+        assert_eq!(error.field, "spec.ports[0].nodePort");
         fill(&ranges(), &mut new, None, |claim| {
             claim.starts_with("addresses/") && claim != "addresses/10.73.128.20" || claim == "ports/30001"
         })
@@ -237,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_full_range_is_an_error_that_names_the_field() {
-        let mut new = service(json!({}));
+        let mut new = service(&json!({}));
         let error = fill(&ranges(), &mut new, None, |_| true).unwrap_err();
         assert_eq!(error.field, "spec.clusterIPs");
     }
@@ -245,19 +244,19 @@ mod tests {
     #[test]
     fn addresses_outside_the_range_are_refused() {
         for address in ["10.73.129.1", "10.73.128.0", "10.73.128.255", "x", "::1"] {
-            let mut new = service(json!({"clusterIP": address}));
+            let mut new = service(&json!({"clusterIP": address}));
             assert!(fill(&ranges(), &mut new, None, |_| false).is_err(), "{address}");
         }
-        let mut headless = service(json!({"clusterIP": "None"}));
+        let mut headless = service(&json!({"clusterIP": "None"}));
         fill(&ranges(), &mut headless, None, |_| true).unwrap();
         assert_eq!((claims(&headless).len(), &headless["spec"]["clusterIPs"]), (0, &json!(["None"])));
     }
 
     #[test]
     fn an_update_keeps_what_it_had_and_a_change_of_type_gives_it_back() {
-        let mut old = service(json!({"type": "NodePort", "ports": [{"port": 1}]}));
+        let mut old = service(&json!({"type": "NodePort", "ports": [{"port": 1}]}));
         fill(&ranges(), &mut old, None, |_| false).unwrap();
-        let mut new = service(json!({"type": "NodePort", "ports": [{"port": 1}]}));
+        let mut new = service(&json!({"type": "NodePort", "ports": [{"port": 1}]}));
         fill(&ranges(), &mut new, Some(&old), |_| true).unwrap();
         assert_eq!(claims(&new), claims(&old));
         new["spec"]["type"] = "ClusterIP".into();

@@ -83,7 +83,7 @@ const ROWS: &[Row] = &[
     row(Who::Group(NODES), &["get", "update", "patch", "delete"], "coordination.k8s.io", &["leases"],
         Which::NamedLikeNodeIn("kube-node-lease")),
     row(Who::Group(NODES), CHANGE, "", &["pods/status"], Which::Every),
-    row(Who::Group(NODES), &["delete"], "", &["pods"], Which::Every),
+    row(Who::Group(NODES), &["patch", "delete"], "", &["pods"], Which::Every),
     row(Who::Group(NODES), &["create"], "", &["pods/eviction"], Which::Every),
     row(Who::Group(NODES), REPORT, "", &["events"], Which::Every),
 
@@ -190,9 +190,7 @@ pub(crate) fn may_read_path(identity: &Identity, path: &str) -> bool {
     let below = |roots: &[&str]| {
         roots.iter().any(|root| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
     };
-    below(OPEN_PATHS)
-        || (identity.is_in(AUTHENTICATED) && below(KNOWN_PATHS))
-        || identity.is_in(MASTERS)
+    below(OPEN_PATHS) || (identity.is_in(AUTHENTICATED) && below(KNOWN_PATHS)) || identity.is_in(MASTERS)
 }
 
 /// Refuses a path that the caller may not read.
@@ -251,7 +249,10 @@ mod tests {
         let somebody = Identity { user: "jane".into(), groups: vec!["developers".into()] };
         assert!(!allowed(&somebody, &asked("list", "pods", "default", "")));
         assert!(allowed(&somebody, &asked("create", "authorization.k8s.io:selfsubjectaccessreviews", "", "")));
-        assert!(!allowed(&Identity::anonymous(), &asked("create", "authorization.k8s.io:selfsubjectaccessreviews", "", "")));
+        assert!(!allowed(
+            &Identity::anonymous(),
+            &asked("create", "authorization.k8s.io:selfsubjectaccessreviews", "", "")
+        ));
     }
 
     #[test]

@@ -118,7 +118,8 @@ mod tests {
     #[tokio::test]
     async fn pieces_of_any_size_arrive_whole_and_in_order() {
         let sizes = [1, 40_000, 3, 70_000, 65_536, 0, 9, 30_000, 30_000, 30_000];
-        let pieces: Vec<Bytes> = sizes.iter().enumerate().map(|(i, &n)| vec![u8::try_from(i).unwrap(); n].into()).collect();
+        let pieces: Vec<Bytes> =
+            sizes.iter().enumerate().map(|(i, &n)| vec![u8::try_from(i).unwrap(); n].into()).collect();
         let expected = pieces.concat();
         let body = parts(pieces.into_iter(), expected.len() as u64);
         assert_eq!(http_body::Body::size_hint(&body).exact(), Some(expected.len() as u64));

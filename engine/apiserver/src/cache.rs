@@ -105,6 +105,11 @@ impl Table {
         (applied.max(state.last), state.ring.end())
     }
 
+    /// Whether nothing has changed since a revision.
+    pub(crate) fn unchanged_since(&self, revision: Revision) -> bool {
+        self.read().last <= revision
+    }
+
     /// The number of the first change after a revision, if all of them are still here.
     pub(crate) fn position(&self, revision: Revision) -> Option<u64> {
         self.read().ring.after(revision)
@@ -170,7 +175,7 @@ impl Cache {
             objects.entry(prefix.into()).or_default().insert(key.into(), Arc::new(object));
         }
         let tables = registry.all().map(|resource| {
-            let prefix: Box<str> = prefix(&resource).into();
+            let prefix: Box<str> = prefix(resource).into();
             let own = objects.remove(&prefix).unwrap_or_default();
             (prefix, Arc::new(Table::new(resource.clone(), own, revision)))
         });
@@ -190,11 +195,15 @@ impl Cache {
                 }
                 Err(error) => {
                     tracing::error!(%error, "the watch cache lost the store");
-                    self.lost.store(true, Ordering::Release);
-                    return;
+                    return self.lose();
                 }
             }
         }
+    }
+
+    /// Says that the store is followed no more: readers get an error instead of stale answers.
+    pub(crate) fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
     }
 
     fn apply(&self, commit: &Commit) {
@@ -290,11 +299,6 @@ impl Cache {
         let objects = state.objects.range::<str, _>((bound, Bound::Unbounded));
         let objects = objects.take_while(|(key, _)| within(key)).map(|(_, object)| object.clone()).collect();
         Snapshot { objects, revision, next }
-    }
-
-    /// Whether a resource still is as it was at a revision.
-    pub(crate) fn unchanged_since(&self, table: &Table, revision: Revision) -> bool {
-        table.read().last <= revision
     }
 }
 

@@ -60,7 +60,9 @@ pub(crate) fn identify(resource: &Resource, object: &mut Value) -> Result<(), Ap
             }
             Some(given) if given == own => {}
             Some(given) if field == "kind" => {
-                return Err(ApiError::BadRequest(format!("{given} in the data does not match the expected kind {own}")));
+                return Err(ApiError::BadRequest(format!(
+                    "{given} in the data does not match the expected kind {own}"
+                )));
             }
             Some(given) => {
                 return Err(ApiError::BadRequest(format!(

@@ -118,7 +118,9 @@ fn health(server: &ApiServer, name: &str, verbose: bool) -> Response<Body> {
     let text = match (well, verbose) {
         (true, false) => "ok".to_owned(),
         (true, true) => format!("[+]ping ok\n[{mark}]cache {word}\n{name} check passed\n"),
-        (false, _) => format!("[+]ping ok\n[{mark}]cache {word}: the store can no longer be read\n{name} check failed\n"),
+        (false, _) => {
+            format!("[+]ping ok\n[{mark}]cache {word}: the store can no longer be read\n{name} check failed\n")
+        }
     };
     reply::bytes(code, "text/plain; charset=utf-8", text)
 }

@@ -253,7 +253,8 @@ fn conflict_message(conflicts: &[ManagerConflict]) -> String {
     let groups: Vec<String> = managers
         .iter()
         .map(|manager| {
-            let fields = conflicts.iter().filter(|one| one.manager == **manager).map(|one| format!("\n- {}", one.field));
+            let fields =
+                conflicts.iter().filter(|one| one.manager == **manager).map(|one| format!("\n- {}", one.field));
             format!("conflicts with {manager}:{}", fields.collect::<String>())
         })
         .collect();
@@ -297,7 +298,8 @@ mod tests {
     fn several_manager_conflicts_are_grouped() {
         let one = |field: &str| ManagerConflict { manager: r#""helm" using apps/v1"#.into(), field: field.into() };
         let error = ApiError::ManagerConflicts(vec![one(".spec.replicas"), one(".spec.paused")]);
-        let message = "Apply failed with 2 conflicts: conflicts with \"helm\" using apps/v1:\n- .spec.replicas\n- .spec.paused";
+        let message =
+            "Apply failed with 2 conflicts: conflicts with \"helm\" using apps/v1:\n- .spec.replicas\n- .spec.paused";
         assert_eq!(error.to_string(), message);
     }
 }

@@ -147,19 +147,18 @@ async fn resource(call: &Call, target: ResourcePath) -> Result<Response<Body>, A
 
 async fn collection(call: &Call, place: Place) -> Result<Response<Body>, ApiError> {
     let resource = place.resource().clone();
+    let across = resource.namespaced && place.namespace.is_none();
     let selection = Selection::parse(&resource, place.namespace.as_deref(), &call.query);
     match call.method {
         Method::GET if call.query.flag("watch") => read::watch(call, &place, selection?).await,
         Method::GET => read::list(call, &place, &selection?).await,
-        Method::POST if resource.namespaced && place.namespace.is_none() => Err(ApiError::MethodNotAllowed),
-        Method::POST => post(call, place).await,
-        Method::DELETE if resource.namespaced && place.namespace.is_none() => Err(ApiError::MethodNotAllowed),
-        Method::DELETE => {
+        Method::POST if !across => post(call, place).await,
+        Method::DELETE if !across => {
             let options = DeleteOptions::parse(call)?;
             let objects = delete_collection(call, &place, &selection?, &options).await?;
             let revision = call.server.cache().revision();
             let page = list::Page { objects, revision, next: None, remaining: None };
-            View::of(call, resource)?.list(page)
+            Ok(View::of(call, resource)?.list(page))
         }
         _ => Err(ApiError::MethodNotAllowed),
     }
@@ -172,7 +171,7 @@ async fn post(call: &Call, place: Place) -> Result<Response<Body>, ApiError> {
     decode::check_shape(call, place.resource(), &mut decoded.value, &decoded.duplicates)?;
     let manager = manager(call, &place, None)?;
     let written = create(call, place, decoded.value, Some(manager)).await?;
-    view.object(StatusCode::CREATED, &written)
+    Ok(view.object(StatusCode::CREATED, &written))
 }
 
 async fn object(call: &Call, place: &Place) -> Result<Response<Body>, ApiError> {
@@ -193,20 +192,20 @@ async fn replace(call: &Call, place: &Place, part: Part) -> Result<Response<Body
     let edit = |_: &serde_json::Value| Ok(decoded.value.clone());
     let manager = manager(call, place, part.subresource())?;
     let written = modify(call, place, Change { part, manager: Some(manager), edit: &edit }).await?;
-    view.object(StatusCode::OK, &written)
+    Ok(view.object(StatusCode::OK, &written))
 }
 
 async fn patched(call: &Call, place: &Place, part: Part) -> Result<Response<Body>, ApiError> {
     let view = View::of(call, place.resource().clone())?;
     let (written, created) = patch(call, place, part).await?;
-    view.object(if created { StatusCode::CREATED } else { StatusCode::OK }, &written)
+    Ok(view.object(if created { StatusCode::CREATED } else { StatusCode::OK }, &written))
 }
 
 async fn remove(call: &Call, place: &Place) -> Result<Response<Body>, ApiError> {
     let view = View::of(call, place.resource().clone())?;
     let deleted = delete(call, place, &DeleteOptions::parse(call)?).await?;
     if !deleted.gone || place.resource().returns_deleted {
-        return view.object(StatusCode::OK, &deleted.object);
+        return Ok(view.object(StatusCode::OK, &deleted.object));
     }
     let mut details = json!({"name": place.name, "kind": place.resource().plural, "uid": deleted.object.uid});
     if !place.resource().group.is_empty() {

@@ -116,7 +116,7 @@ pub(crate) fn at(query: &Query, limited: bool) -> Result<At, ApiError> {
     let revision = query.number("resourceVersion")?;
     match (query.get("resourceVersionMatch"), revision) {
         (None, None) => Ok(At::Latest),
-        (None, Some(0)) | (Some("NotOlderThan"), Some(0)) => Ok(At::Any),
+        (None | Some("NotOlderThan"), Some(0)) => Ok(At::Any),
         // Upstream's legacy: a limit turns an exact revision on.
         (None, Some(revision)) if limited => Ok(At::Exactly(revision)),
         (None | Some("NotOlderThan"), Some(revision)) => Ok(At::NotOlderThan(revision)),
@@ -150,14 +150,19 @@ pub(crate) async fn settle(cache: &Cache, at: At) -> Result<(), ApiError> {
 }
 
 /// Collects one page.
-pub(crate) async fn list(cache: &Cache, table: &Table, selection: &Selection, paging: &Paging) -> Result<Page, ApiError> {
+pub(crate) async fn list(
+    cache: &Cache,
+    table: &Table,
+    selection: &Selection,
+    paging: &Paging,
+) -> Result<Page, ApiError> {
     settle(cache, paging.at).await?;
     if let At::Exactly(revision) = paging.at {
-        if !cache.unchanged_since(table, revision) {
+        if !table.unchanged_since(revision) {
             return from_store(cache, table, selection, paging, revision).await;
         }
         let mut page = from_cache(cache, table, selection, paging, Some(revision));
-        if cache.unchanged_since(table, revision) {
+        if table.unchanged_since(revision) {
             page.revision = revision;
             return Ok(page);
         }
@@ -166,13 +171,7 @@ pub(crate) async fn list(cache: &Cache, table: &Table, selection: &Selection, pa
     Ok(from_cache(cache, table, selection, paging, None))
 }
 
-fn from_cache(
-    cache: &Cache,
-    table: &Table,
-    selection: &Selection,
-    paging: &Paging,
-    exactly: Option<Revision>,
-) -> Page {
+fn from_cache(cache: &Cache, table: &Table, selection: &Selection, paging: &Paging, exactly: Option<Revision>) -> Page {
     let snapshot = cache.snapshot(table, selection.namespace.as_deref(), paging.after.as_deref());
     let revision = exactly.unwrap_or(snapshot.revision);
     let mut objects = snapshot.objects;

@@ -34,7 +34,8 @@ pub(crate) fn is_terminating(object: &Value) -> bool {
 
 /// Whether nothing holds back the end of an object whose deletion has begun.
 pub(crate) fn may_go(object: &Value) -> bool {
-    let held = object["spec"]["finalizers"].as_array().is_some_and(|spec| object["kind"] == "Namespace" && !spec.is_empty());
+    let held =
+        object["spec"]["finalizers"].as_array().is_some_and(|spec| object["kind"] == "Namespace" && !spec.is_empty());
     is_terminating(object)
         && finalizers(object).is_empty()
         && !held
@@ -153,7 +154,8 @@ mod tests {
         let old = json!({"metadata": {"name": "a", "uid": "1", "deletionTimestamp": "t", "creationTimestamp": "c"}});
         let mut new = json!({"metadata": {"labels": {}, "creationTimestamp": "x", "generation": 9}});
         carry(&about, &old, &mut new).unwrap();
-        let expected = json!({"labels": {}, "uid": "1", "creationTimestamp": "c", "deletionTimestamp": "t", "name": "a"});
+        let expected =
+            json!({"labels": {}, "uid": "1", "creationTimestamp": "c", "deletionTimestamp": "t", "name": "a"});
         assert_eq!(new["metadata"], expected);
         let mut other = json!({"metadata": {"uid": "2"}});
         assert!(matches!(carry(&about, &old, &mut other), Err(ApiError::Conflict(..))));

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use shipway_schema::Resource;
@@ -136,20 +137,37 @@ impl Object {
 
 /// Encodes an object for the store: `apiVersion`, `kind`, `metadata` first and no `resourceVersion`.
 pub(crate) fn canonical(object: &Value) -> Vec<u8> {
-    let mut ordered = serde_json::Map::new();
-    let fields = object.as_object().into_iter().flatten();
-    for head in ["apiVersion", "kind", "metadata"] {
-        ordered.insert(head.into(), object.get(head).cloned().unwrap_or_default());
-    }
-    for (key, value) in fields {
-        if !ordered.contains_key(key) {
-            ordered.insert(key.clone(), value.clone());
+    let mut bytes = Vec::with_capacity(1024);
+    let encoded = Canonical(object).serialize(&mut serde_json::Serializer::new(&mut bytes));
+    encoded.expect("a JSON value can be encoded");
+    bytes
+}
+
+struct Canonical<'a>(&'a Value);
+
+/// Metadata as it is stored.
+struct Unversioned<'a>(&'a Value);
+
+impl Serialize for Canonical<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("apiVersion", &self.0["apiVersion"])?;
+        map.serialize_entry("kind", &self.0["kind"])?;
+        map.serialize_entry("metadata", &Unversioned(&self.0["metadata"]))?;
+        for (key, value) in self.0.as_object().into_iter().flatten() {
+            if !matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
+                map.serialize_entry(key, value)?;
+            }
         }
+        map.end()
     }
-    if let Some(metadata) = ordered.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.shift_remove("resourceVersion");
+}
+
+impl Serialize for Unversioned<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let fields = self.0.as_object().into_iter().flatten();
+        serializer.collect_map(fields.filter(|(key, _)| *key != "resourceVersion"))
     }
-    serde_json::to_vec(&ordered).expect("a JSON value can be encoded")
 }
 
 fn splice(stored: &[u8], revision: Revision) -> Option<Bytes> {

@@ -39,8 +39,11 @@ impl Patch {
             "application/apply-patch+yaml" | "application/apply-patch+json" => Self::Apply,
             _ => return Err(ApiError::UnsupportedMediaType(MEDIA)),
         };
-        let Decoded { value, duplicates } =
-            if call.content_type() == "application/apply-patch+yaml" { decode::yaml(&call.body)? } else { decode::json(&call.body)? };
+        let Decoded { value, duplicates } = if call.content_type() == "application/apply-patch+yaml" {
+            decode::yaml(&call.body)?
+        } else {
+            decode::json(&call.body)?
+        };
         Ok((wrap(value), duplicates))
     }
 
@@ -120,7 +123,8 @@ async fn apply(
 /// Checks an applied configuration before it meets the live object.
 fn prepare_applied(call: &Call, place: &Place, applied: &mut Value, duplicates: &[String]) -> Result<(), ApiError> {
     if call.query.get("fieldManager").is_none() {
-        let text = "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
+        let text =
+            "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
         return Err(ApiError::BadRequest(text.into()));
     }
     identify(place.resource(), applied)?;
@@ -146,10 +150,7 @@ fn prepare_applied(call: &Call, place: &Place, applied: &mut Value, duplicates: 
 pub(crate) fn failed(error: PatchError) -> ApiError {
     match error {
         PatchError::Conflicts(conflicts) => ApiError::ManagerConflicts(
-            conflicts
-                .into_iter()
-                .map(|one| ManagerConflict { manager: one.to_string(), field: one.field })
-                .collect(),
+            conflicts.into_iter().map(|one| ManagerConflict { manager: one.to_string(), field: one.field }).collect(),
         ),
         PatchError::TestFailed { .. } | PatchError::NoSuchPath { .. } | PatchError::MoveIntoItself { .. } => {
             ApiError::Unprocessable(error.to_string())

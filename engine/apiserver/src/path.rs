@@ -32,7 +32,12 @@ pub(crate) fn parse(path: &str) -> Result<Option<ResourcePath>, ApiError> {
         _ => return Ok(None),
     };
     let (Some(group), Some(version)) = (group, version) else { return Ok(None) };
-    Ok(below(group, version, segments.collect()))
+    let rest: Vec<String> = segments.collect();
+    // A name never has a slash; one that does could reach into another namespace's keys.
+    if rest.iter().any(|segment| segment.contains('/')) {
+        return Err(ApiError::NoSuchPath);
+    }
+    Ok(below(group, version, rest))
 }
 
 /// Sorts the segments behind the group-version. `namespaces/x` is the object, `namespaces/x/pods` a collection in it,
@@ -92,8 +97,16 @@ mod tests {
     }
 
     #[test]
+    fn a_slash_within_a_segment_is_refused() {
+        for path in ["/api/v1/namespaces/a%2Fb/pods/c", "/api/v1/nodes/a%2fb"] {
+            assert!(matches!(parse(path), Err(ApiError::NoSuchPath)), "{path}");
+        }
+    }
+
+    #[test]
     fn other_paths_are_none_of_ours() {
-        for path in ["/", "/api", "/api/v1", "/apis", "/apis/apps", "/apis/apps/v1", "/version", "/api/v1/a/b/c/d/e/f"] {
+        for path in ["/", "/api", "/api/v1", "/apis", "/apis/apps", "/apis/apps/v1", "/version", "/api/v1/a/b/c/d/e/f"]
+        {
             assert_eq!(read(path), None, "{path}");
         }
     }

@@ -23,9 +23,9 @@ use crate::error::ApiError;
 use crate::identity::Identity;
 
 const NAME: &str = "shipway-ca";
-const DAY: Duration = Duration::from_secs(24 * 3600);
+const DAY: Duration = Duration::from_hours(24);
 /// How far back certificates are valid, for clocks that differ.
-const SKEW: Duration = Duration::from_secs(3600);
+const SKEW: Duration = Duration::from_hours(1);
 
 /// A certificate with its private key, both in PEM form.
 #[derive(Clone)]
@@ -92,7 +92,7 @@ impl Authority {
 
     /// A certificate for a server that is reached under these names and addresses; valid for ten years.
     pub fn issue_server(&self, names: &[String], addresses: &[IpAddr]) -> Result<KeyPairPem, ApiError> {
-        let mut params = params("shipway-apiserver", &[], DAY * 3650);
+        let mut params = params("shipway-apiserver", None, DAY * 3650);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         for name in names {
             let name = name.as_str().try_into().map_err(|error| self.failed(&format!("{name:?}: {error}")))?;
@@ -102,10 +102,13 @@ impl Authority {
         self.issue(&params)
     }
 
-    /// A certificate for a client: user name and groups as subject; valid for one year.
+    /// A certificate for a client: user name and group as subject; valid for one year. `rcgen` writes one organisation,
+    /// so an identity with more groups is refused; certificates of others may carry several.
     pub fn issue_client(&self, identity: &Identity) -> Result<KeyPairPem, ApiError> {
-        let groups: Vec<&str> = identity.groups.iter().map(String::as_str).collect();
-        let mut params = params(&identity.user, &groups, DAY * 365);
+        if identity.groups.len() > 1 {
+            return Err(self.failed(&format!("{} is in more groups than the one a certificate carries", identity.user)));
+        }
+        let mut params = params(&identity.user, identity.groups.first().map(String::as_str), DAY * 365);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.issue(&params)
     }
@@ -157,16 +160,16 @@ fn self_signed(key: &str) -> Result<String, rcgen::Error> {
 }
 
 fn authority_params() -> CertificateParams {
-    let mut params = params(NAME, &[], DAY * 3650);
+    let mut params = params(NAME, None, DAY * 3650);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     params
 }
 
-fn params(common_name: &str, organisations: &[&str], valid: Duration) -> CertificateParams {
+fn params(common_name: &str, organisation: Option<&str>, valid: Duration) -> CertificateParams {
     let mut subject = DistinguishedName::new();
-    for organisation in organisations {
-        subject.push(DnType::OrganizationName, *organisation);
+    if let Some(organisation) = organisation {
+        subject.push(DnType::OrganizationName, organisation);
     }
     subject.push(DnType::CommonName, common_name);
     let now = SystemTime::now();
@@ -210,12 +213,14 @@ mod tests {
     fn a_client_certificate_says_who_it_is_for() {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::open(dir.path()).unwrap();
-        let identity = Identity { user: "jane".into(), groups: vec!["developers".into(), "testers".into()] };
-        let pair = authority.issue_client(&identity).unwrap();
-        let der = CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap();
-        let read = Identity::from_certificate(&der).unwrap();
-        assert_eq!(read.user, "jane");
-        assert!(read.is_in("developers") && read.is_in("testers"));
+        let identity = Identity { user: "jane".into(), groups: vec!["developers".into()] };
+        for identity in [identity, Identity::admin(), Identity::node("alpha"), Identity::scheduler()] {
+            let pair = authority.issue_client(&identity).unwrap();
+            let der = CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap();
+            assert_eq!(Identity::from_certificate(&der), Some(identity));
+        }
+        let many = Identity { user: "jane".into(), groups: vec!["a".into(), "b".into()] };
+        assert!(matches!(authority.issue_client(&many), Err(ApiError::Pki { .. })));
     }
 
     #[test]

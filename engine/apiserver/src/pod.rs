@@ -27,7 +27,10 @@ pub(crate) async fn bind(call: &Call, place: &Place) -> Result<(), ApiError> {
     let node = target["name"].as_str().filter(|name| !name.is_empty());
     let node = node.ok_or_else(|| ApiError::BadRequest("target.name: Required value".into()))?.to_owned();
     if !matches!(target["kind"].as_str(), None | Some("" | "Node")) {
-        return Err(ApiError::BadRequest(format!("target.kind: Unsupported value: {}: supported values: \"Node\"", target["kind"])));
+        return Err(ApiError::BadRequest(format!(
+            "target.kind: Unsupported value: {}: supported values: \"Node\"",
+            target["kind"]
+        )));
     }
     let uid = binding["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
     let edit = |pod: &Value| bound(place, pod, &binding, &node, &uid);
@@ -45,7 +48,8 @@ fn bound(place: &Place, pod: &Value, binding: &Value, node: &str, uid: &str) -> 
         return Err(conflict(format!("pod {} is being deleted, cannot be assigned to a host", place.name)));
     }
     if !uid.is_empty() && pod["metadata"]["uid"] != *uid {
-        let text = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", pod["metadata"]["uid"]);
+        let text =
+            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", pod["metadata"]["uid"]);
         return Err(conflict(text));
     }
     let mut pod = pod.clone();
@@ -64,7 +68,8 @@ fn set_scheduled(pod: &mut Value) {
     if let Some(conditions) = pod["status"]["conditions"].as_array_mut() {
         conditions.retain(|condition| condition["type"] != "PodScheduled");
         let now = clock::text(clock::now());
-        conditions.push(json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now}));
+        conditions
+            .push(json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now}));
     }
 }
 
@@ -83,12 +88,11 @@ pub(crate) async fn log(call: &Call, place: &Place) -> Result<Response<Body>, Ap
     let container = container(&pod, &place.name, call.query.get("container"))?;
     let node = pod["spec"]["nodeName"].as_str().filter(|node| !node.is_empty());
     let node = node.ok_or_else(|| ApiError::BadRequest(format!("pod {} does not have a host assigned", place.name)))?;
-    let service = call.server.node(node).ok_or_else(|| ApiError::Unavailable(format!("node {node:?} is not connected")))?;
+    let service =
+        call.server.node(node).ok_or_else(|| ApiError::Unavailable(format!("node {node:?} is not connected")))?;
     let namespace = place.namespace.as_deref().unwrap_or_default();
-    let parameters: Vec<String> = LOG_PARAMETERS
-        .iter()
-        .filter_map(|name| Some(format!("{name}={}", encode(call.query.get(name)?))))
-        .collect();
+    let parameters: Vec<String> =
+        LOG_PARAMETERS.iter().filter_map(|name| Some(format!("{name}={}", encode(call.query.get(name)?)))).collect();
     let path = format!("/containerLogs/{namespace}/{}/{container}?{}", place.name, parameters.join("&"));
     let request = Request::builder().method(Method::GET).uri(path).body(full(bytes::Bytes::new()));
     let request = request.map_err(|error| ApiError::BadRequest(error.to_string()))?;
@@ -107,7 +111,8 @@ fn container(pod: &Value, name: &str, asked: Option<&str>) -> Result<String, Api
         containers.filter_map(|container| container["name"].as_str()).collect()
     };
     let (containers, init) = (named("containers"), named("initContainers"));
-    let all = || init.iter().chain(&containers).chain(&named("ephemeralContainers")).copied().collect::<Vec<_>>().join(" ");
+    let all =
+        || init.iter().chain(&containers).chain(&named("ephemeralContainers")).copied().collect::<Vec<_>>().join(" ");
     let chosen = asked.or_else(|| pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"].as_str());
     match (chosen, containers.as_slice()) {
         (Some(asked), _) if all().split(' ').any(|own| own == asked) => Ok(asked.to_owned()),

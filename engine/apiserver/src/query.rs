@@ -89,7 +89,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_survives_encoding(text in ".*") {
-            let encoded: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let encoded = text.bytes().fold(String::new(), |encoded, byte| format!("{encoded}%{byte:02x}"));
             proptest::prop_assert_eq!(decode(&encoded, true).unwrap(), text);
         }
     }

@@ -31,7 +31,7 @@ pub(crate) async fn live(call: &Call, place: &Place, at: At) -> Result<Arc<Objec
 pub(crate) async fn get(call: &Call, place: &Place) -> Result<Response<Body>, ApiError> {
     let view = View::of(call, place.resource().clone())?;
     let object = live(call, place, list::at(&call.query, false)?).await?;
-    view.object(StatusCode::OK, &object)
+    Ok(view.object(StatusCode::OK, &object))
 }
 
 /// LIST.
@@ -44,9 +44,9 @@ pub(crate) async fn list(call: &Call, place: &Place, selection: &Selection) -> R
         let (revision, _) = place.table.edge(cache.revision());
         let object = place.table.get(&key).filter(|object| object.revision <= revision);
         let objects = object.into_iter().filter(|object| selection.matches(place.resource(), object)).collect();
-        return view.list(Page { objects, revision, next: None, remaining: None });
+        return Ok(view.list(Page { objects, revision, next: None, remaining: None }));
     }
-    view.list(list::list(cache, &place.table, selection, &paging).await?)
+    Ok(view.list(list::list(cache, &place.table, selection, &paging).await?))
 }
 
 /// WATCH.
@@ -98,9 +98,7 @@ async fn start(call: &Call) -> Result<Start, ApiError> {
 fn check_initial(given: Option<&str>, initial: Option<bool>) -> Result<(), ApiError> {
     match (initial, given) {
         (None, None) | (Some(_), Some("NotOlderThan")) => Ok(()),
-        (Some(_), _) => {
-            Err(list::refuse("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
-        }
+        (Some(_), _) => Err(list::refuse("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")),
         (None, _) => {
             Err(list::refuse("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"))
         }

@@ -54,10 +54,7 @@ fn user(identity: &Identity) -> Value {
 
 fn subject(spec: &Value) -> Identity {
     let groups = spec["groups"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    Identity {
-        user: spec["user"].as_str().unwrap_or_default().to_owned(),
-        groups: groups.map(str::to_owned).collect(),
-    }
+    Identity { user: spec["user"].as_str().unwrap_or_default().to_owned(), groups: groups.map(str::to_owned).collect() }
 }
 
 fn access(identity: &Identity, spec: &Value) -> Value {

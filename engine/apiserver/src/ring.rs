@@ -86,7 +86,8 @@ mod tests {
 
     fn change(revision: Revision, size: usize) -> Arc<Change> {
         let pad = "x".repeat(size);
-        let stored = format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"a"}},"data":{{"k":"{pad}"}}}}"#);
+        let stored =
+            format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"a"}},"data":{{"k":"{pad}"}}}}"#);
         let object = Arc::new(Object::stored("n/a", stored.as_bytes(), revision).unwrap());
         Arc::new(Change { revision, object, previous: None, deleted: false })
     }

@@ -98,9 +98,9 @@ async fn connection(server: ApiServer, acceptor: TlsAcceptor, stream: TcpStream,
         Err(_) => return tracing::debug!("a TLS handshake took too long"),
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let peer = certificate.map(|certificate| Identity::from_certificate(certificate).map(Arc::new));
+    let peer = Peer::of(certificate.map(AsRef::as_ref));
     let service = service_fn(|request: Request<Incoming>| {
-        let identity = authenticate(peer.clone(), &request);
+        let identity = peer.authenticate(&request);
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         let answered = answer(server.clone(), identity, request, stop.clone());
         async move { Ok::<Response<Body>, Infallible>(answered.await) }
@@ -130,12 +130,32 @@ fn builder() -> Builder<TokioExecutor> {
     builder
 }
 
-/// The client certificate's identity; without one nobody in particular. A credential that cannot be read, or of a kind
-/// that this server does not know, is no identity at all.
-fn authenticate(peer: Option<Option<Arc<Identity>>>, request: &Request<Incoming>) -> Option<Arc<Identity>> {
-    match peer {
-        Some(identity) => identity,
-        None if request.headers().contains_key(AUTHORIZATION) => None,
-        None => Some(Arc::new(Identity::anonymous())),
+/// Who is at the other end of a connection.
+enum Peer {
+    /// It showed no certificate.
+    Stranger,
+    /// Its certificate names it.
+    Known(Arc<Identity>),
+    /// Its certificate names nobody.
+    Nameless,
+}
+
+impl Peer {
+    fn of(certificate: Option<&[u8]>) -> Self {
+        match certificate.map(Identity::from_certificate) {
+            None => Self::Stranger,
+            Some(Some(identity)) => Self::Known(Arc::new(identity)),
+            Some(None) => Self::Nameless,
+        }
+    }
+
+    /// The identity of a request; none when its credential is not valid. A credential of a kind that this server does not
+    /// know is not valid.
+    fn authenticate<B>(&self, request: &Request<B>) -> Option<Arc<Identity>> {
+        match self {
+            Self::Known(identity) => Some(identity.clone()),
+            Self::Stranger if !request.headers().contains_key(AUTHORIZATION) => Some(Arc::new(Identity::anonymous())),
+            Self::Stranger | Self::Nameless => None,
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -51,8 +51,8 @@ struct Inner {
     namespaces: Arc<Table>,
     ranges: Ranges,
     nodes: RwLock<HashMap<String, NodeService>>,
-    /// Feeds the cache; ends with the server.
-    feed: JoinHandle<()>,
+    /// Feeds the cache; joined by [`ApiServer::close`].
+    feed: Mutex<Option<JoinHandle<()>>>,
     /// Ends what in-process callers still read when the server goes.
     closing: CancellationToken,
 }
@@ -60,7 +60,9 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.closing.cancel();
-        self.feed.abort();
+        if let Some(feed) = self.feed.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            feed.abort();
+        }
     }
 }
 
@@ -82,7 +84,15 @@ impl ApiServer {
         let feed = tokio::spawn(async move { follower.follow(watcher).await });
         let ranges = Ranges { addresses: config.service_subnet, node_ports: config.node_port_range.clone() };
         let closing = CancellationToken::new();
-        let inner = Inner { registry, cache, namespaces, ranges, nodes: RwLock::default(), feed, closing };
+        let inner = Inner {
+            registry,
+            cache,
+            namespaces,
+            ranges,
+            nodes: RwLock::default(),
+            feed: Mutex::new(Some(feed)),
+            closing,
+        };
         let server = Self(Arc::new(inner));
         bootstrap::run(&server, &config).await?;
         Ok(server)
@@ -107,6 +117,19 @@ impl ApiServer {
     /// replaces an earlier one.
     pub fn register_node(&self, name: &str, service: NodeService) {
         self.0.nodes.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), service);
+    }
+
+    /// Ends the watches of callers in this process and lets go of the store; when this returns, nothing but clones of
+    /// this value holds it. Reads fail from then on.
+    pub async fn close(&self) {
+        self.0.closing.cancel();
+        let feed = self.0.feed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.0.cache.lose();
+        if let Some(feed) = feed {
+            feed.abort();
+            // It was aborted: how it ended says nothing.
+            drop(feed.await);
+        }
     }
 
     pub(crate) fn node(&self, name: &str) -> Option<NodeService> {

@@ -53,23 +53,23 @@ impl View {
     }
 
     /// One object.
-    pub(crate) fn object(&self, code: StatusCode, object: &Object) -> Result<Response<Body>, ApiError> {
+    pub(crate) fn object(&self, code: StatusCode, object: &Object) -> Response<Body> {
         let bytes = match self.shape {
             Shape::Object => object.bytes.clone(),
             Shape::Metadata => partial(object).into(),
             Shape::Table => encode(&self.table(&[object], object.revision, true)),
         };
-        Ok(reply::json(code, bytes, self.gzip))
+        reply::json(code, bytes, self.gzip)
     }
 
     /// A page of a list.
-    pub(crate) fn list(&self, page: Page) -> Result<Response<Body>, ApiError> {
+    pub(crate) fn list(&self, page: Page) -> Response<Body> {
         let metadata = list_metadata(&page);
         if self.shape == Shape::Table {
             let objects: Vec<&Object> = page.objects.iter().map(|object| &**object).collect();
             let mut table = self.table(&objects, page.revision, true);
             table["metadata"] = metadata;
-            return Ok(reply::json(StatusCode::OK, encode(&table), self.gzip));
+            return reply::json(StatusCode::OK, encode(&table), self.gzip);
         }
         let (kind, version) = match self.shape {
             Shape::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
@@ -89,7 +89,7 @@ impl View {
             comma.into_iter().chain([item])
         });
         let pieces = std::iter::once(Bytes::from(head)).chain(items).chain([Bytes::from_static(b"]}")]);
-        Ok(reply::json_parts(StatusCode::OK, pieces, total, self.gzip))
+        reply::json_parts(StatusCode::OK, pieces, total, self.gzip)
     }
 
     /// An event of a watch.
@@ -127,14 +127,6 @@ impl View {
         lines.extend_from_slice(b"}\n");
     }
 
-    /// Why a watch is over.
-    #[allow(clippy::unused_self)]
-    pub(crate) fn failure(&self, lines: &mut Vec<u8>, error: &ApiError) {
-        open(lines, "ERROR");
-        lines.extend_from_slice(&encode(&error.status().1));
-        lines.extend_from_slice(b"}\n");
-    }
-
     fn table(&self, objects: &[&Object], revision: Revision, columns: bool) -> Value {
         let values: Vec<Value> = objects.iter().map(|object| object.value()).collect();
         let rows: Vec<TableInput<'_>> = values.iter().map(|object| TableInput { object }).collect();
@@ -142,6 +134,13 @@ impl View {
         table["metadata"] = json!({"resourceVersion": revision.to_string()});
         table
     }
+}
+
+/// Tells a watcher why its watch is over.
+pub(crate) fn failure(lines: &mut Vec<u8>, error: &ApiError) {
+    open(lines, "ERROR");
+    lines.extend_from_slice(&encode(&error.status().1));
+    lines.extend_from_slice(b"}\n");
 }
 
 fn open(lines: &mut Vec<u8>, kind: &str) {

@@ -19,7 +19,7 @@ use crate::error::ApiError;
 use crate::object::Object;
 use crate::ring::Change;
 use crate::select::Selection;
-use crate::view::View;
+use crate::view::{View, failure};
 
 /// How many changes are taken from the ring at once.
 const BATCH: usize = 64;
@@ -66,7 +66,11 @@ pub(crate) struct Watch {
 
 enum State {
     /// Sending what was there at the start.
-    Initial { objects: std::vec::IntoIter<Arc<Object>>, announce: bool, next: u64 },
+    Initial {
+        objects: std::vec::IntoIter<Arc<Object>>,
+        announce: bool,
+        next: u64,
+    },
     /// Reading what is no longer in the ring.
     History(Box<dyn Watcher>),
     /// Reading the ring from a number on.
@@ -137,7 +141,7 @@ impl Watch {
                 State::History(watcher) => self.history(watcher, &mut lines).await,
                 State::Live(number) => self.live(number, &mut lines).await,
                 State::Overtaken => self.state = self.open_history().await,
-                State::Failed(error) => self.view.failure(&mut lines, &error),
+                State::Failed(error) => failure(&mut lines, &error),
                 State::Ended => return None,
             }
             if !lines.is_empty() {
@@ -178,15 +182,29 @@ impl Watch {
             self.state = State::Overtaken;
             return;
         };
-        for change in &changes {
-            self.deliver(change, lines);
-        }
-        self.delivered = self.delivered.max(complete);
-        let number = number + changes.len() as u64;
-        self.state = State::Live(number);
+        let taken = self.deliver_some(&changes, lines);
+        self.delivered = match changes.get(taken) {
+            // Cut between two revisions: everything before the next one has been delivered.
+            Some(next) => next.revision - 1,
+            None => self.delivered.max(complete),
+        };
+        self.state = State::Live(number + taken as u64);
         if changes.is_empty() {
             self.idle(lines).await;
         }
+    }
+
+    /// Delivers changes until the chunk is full, whole revisions only. Returns how many.
+    fn deliver_some(&mut self, changes: &[Arc<Change>], lines: &mut Vec<u8>) -> usize {
+        let mut last = 0;
+        for (at, change) in changes.iter().enumerate() {
+            if lines.len() >= CHUNK && change.revision > last {
+                return at;
+            }
+            self.deliver(change, lines);
+            last = change.revision;
+        }
+        changes.len()
     }
 
     /// Waits for a change; sends a bookmark when it is time for one; ends the watch when its time is up.

@@ -103,12 +103,7 @@ enum Inserted {
     Again,
 }
 
-async fn insert(
-    call: &Call,
-    place: &Place,
-    object: &Value,
-    avoid: &mut HashSet<String>,
-) -> Result<Inserted, ApiError> {
+async fn insert(call: &Call, place: &Place, object: &Value, avoid: &mut HashSet<String>) -> Result<Inserted, ApiError> {
     let server = &call.server;
     server.cache().catch_up().await?;
     let guard = admission::namespace_guard(server.cache(), server.namespaces(), place)?;
@@ -179,6 +174,7 @@ pub(crate) async fn modify(call: &Call, place: &Place, change: Change<'_>) -> Re
         let wished = settle(place, &change, &old, (change.edit)(&old)?)?;
         let new = allocated(call, place, &wished, Some(&old), &avoid)?;
         if change.part == Part::Main {
+            admission::check_changed(&call.identity, place, &old, &new)?;
             validate(place, &new, Some(&old))?;
         }
         if same(&old, &new) {
@@ -312,7 +308,10 @@ mod tests {
         let old = json!({"metadata": {"labels": {"a": "1"}}, "spec": {"x": 1}, "status": {"y": 1}});
         let new = json!({"metadata": {"labels": {"a": "2"}, "annotations": {"b": "3"}}, "spec": {"x": 2}, "status": {"y": 2}});
         let main = Part::Main.isolate(&old, new.clone(), true);
-        assert_eq!((&main["spec"]["x"], &main["status"]["y"], &main["metadata"]["labels"]["a"]), (&json!(2), &json!(1), &json!("2")));
+        assert_eq!(
+            (&main["spec"]["x"], &main["status"]["y"], &main["metadata"]["labels"]["a"]),
+            (&json!(2), &json!(1), &json!("2"))
+        );
         let status = Part::Status.isolate(&old, new.clone(), true);
         assert_eq!((&status["spec"]["x"], &status["status"]["y"]), (&json!(1), &json!(2)));
         assert_eq!(status["metadata"], json!({"labels": {"a": "1"}, "annotations": {"b": "3"}}));
@@ -322,9 +321,7 @@ mod tests {
 
     #[test]
     fn a_later_time_alone_is_no_change() {
-        let object = |time: &str, manager: &str| {
-            json!({"metadata": {"managedFields": [{"manager": manager, "time": time}]}, "data": {"a": "1"}})
-        };
+        let object = |time: &str, manager: &str| json!({"metadata": {"managedFields": [{"manager": manager, "time": time}]}, "data": {"a": "1"}});
         assert!(same(&object("1", "m"), &object("2", "m")));
         assert!(!same(&object("1", "m"), &object("1", "n")));
         let mut other = object("1", "m");

@@ -1,4 +1,5 @@
 //! What `kube` and other clients expect, in process.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -71,7 +72,8 @@ async fn discovery_lists_every_kind_in_both_forms() {
         let reply = cluster.send(Identity::admin(), asked).await;
         assert_eq!(reply.headers["content-type"], accept);
         let items = reply.ok()["items"].clone();
-        let groups: Vec<_> = items.as_array().unwrap().iter().map(|one| one["metadata"]["name"].as_str().unwrap_or("")).collect();
+        let groups: Vec<_> =
+            items.as_array().unwrap().iter().map(|one| one["metadata"]["name"].as_str().unwrap_or("")).collect();
         assert!(groups.contains(&group), "{groups:?}");
     }
     let plain = cluster.get("/apis/apps/v1").await.ok();

@@ -1,4 +1,5 @@
 //! Every door that must stay shut has somebody knocking here; and what is open to everybody is open.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -13,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::{Value, json};
 use shipway_apiserver::Identity;
 use shipway_apiserver::pki::{Authority, KeyPairPem};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 async fn code(cluster: &Cluster, identity: &Identity, method: &str, path: &str, body: &Value) -> u16 {
@@ -74,7 +76,10 @@ async fn a_node_keeps_to_itself() {
     let status = json!({"status": {"phase": "Running"}});
     assert_eq!(code(&cluster, &beta, "PATCH", &format!("{path}/status"), &status).await, 403);
     assert_eq!(code(&cluster, &alpha, "PATCH", &format!("{path}/status"), &status).await, 200);
-    assert_eq!(code(&cluster, &alpha, "PATCH", &path, &json!({"metadata": {"labels": {}}})).await, 403);
+    assert_eq!(code(&cluster, &alpha, "PATCH", &path, &json!({"metadata": {"labels": {"a": "b"}}})).await, 403);
+    let annotation = json!({"metadata": {"annotations": {"a": "b"}}});
+    assert_eq!(code(&cluster, &beta, "PATCH", &path, &annotation).await, 403);
+    assert_eq!(code(&cluster, &alpha, "PATCH", &path, &annotation).await, 200);
     assert_eq!(code(&cluster, &beta, "DELETE", &path, &Value::Null).await, 403);
     assert_eq!(code(&cluster, &alpha, "DELETE", &format!("{path}?gracePeriodSeconds=0"), &Value::Null).await, 200);
     assert_eq!(code(&cluster, &alpha, "POST", PODS, &pod("b", &json!({}))).await, 403);
@@ -116,12 +121,25 @@ async fn acting_for_others_needs_a_rule() {
 #[tokio::test]
 async fn paths_and_methods_that_are_not_there_are_said_not_to_be() {
     let cluster = Cluster::new().await;
-    for path in ["/api/v1/things", "/apis/apps/v2/deployments", "/nowhere", "/api/v1/pods/x", "/api/v1/namespaces/default/nodes", "/apis/none"] {
+    for path in [
+        "/api/v1/things",
+        "/apis/apps/v2/deployments",
+        "/nowhere",
+        "/api/v1/pods/x",
+        "/api/v1/namespaces/default/nodes",
+        "/apis/none",
+    ] {
         assert_eq!(cluster.get(path).await.failure().0, 404, "{path}");
     }
     cluster.post(CONFIG_MAPS, &config_map("a", &json!({}), "1")).await.ok();
     let named = format!("{CONFIG_MAPS}/a");
-    for (method, path) in [("POST", named.as_str()), ("PUT", CONFIG_MAPS), ("POST", "/api/v1/configmaps"), ("DELETE", "/version"), ("HEAD", CONFIG_MAPS)] {
+    for (method, path) in [
+        ("POST", named.as_str()),
+        ("PUT", CONFIG_MAPS),
+        ("POST", "/api/v1/configmaps"),
+        ("DELETE", "/version"),
+        ("HEAD", CONFIG_MAPS),
+    ] {
         let reply = cluster.call(method, path, "application/json", "{}").await;
         assert_eq!(reply.code, 405, "{method} {path}");
     }
@@ -143,9 +161,40 @@ async fn one_may_ask_what_one_is_and_may_do() {
     assert_eq!(ask(Identity::admin(), access, create.clone()).await["allowed"], true);
     assert_eq!(ask(Identity::scheduler(), access, create).await["allowed"], false);
     let rules = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
-    assert_eq!(ask(Identity::admin(), rules, json!({"namespace": "default"})).await["resourceRules"][0]["verbs"][0], "*");
+    assert_eq!(
+        ask(Identity::admin(), rules, json!({"namespace": "default"})).await["resourceRules"][0]["verbs"][0],
+        "*"
+    );
     let own = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
     assert_eq!(ask(Identity::scheduler(), own, json!({})).await["userInfo"]["username"], "system:kube-scheduler");
+}
+
+/// A request body that panics when it is read.
+struct Trap;
+
+impl http_body::Body for Trap {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+        panic!("the trap is sprung")
+    }
+}
+
+#[tokio::test]
+async fn a_panic_becomes_a_reply() {
+    use tower::ServiceExt;
+    let cluster = Cluster::new().await;
+    let request = Request::post(CONFIG_MAPS).body(Trap).unwrap();
+    let reply = cluster.server.in_process(Identity::admin()).oneshot(request).await.unwrap();
+    assert_eq!(reply.status(), 500);
+    let body = reply.into_body().collect().await.unwrap().to_bytes();
+    let status: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((&status["reason"], &status["code"]), (&json!("InternalError"), &json!(500)));
+    assert_eq!(cluster.get(CONFIG_MAPS).await.code, 200);
 }
 
 /// A server on a free port of this machine.
@@ -175,7 +224,8 @@ impl Listening {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.authority.ca_pem().as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let builder =
+            rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let builder = builder.with_root_certificates(roots);
         match client {
             None => builder.with_no_client_auth(),
@@ -245,12 +295,8 @@ async fn a_certificate_of_another_authority_is_refused() {
     let stranger = Authority::open(dir.path()).unwrap().issue_client(&Identity::admin()).unwrap();
     let stream = tokio::net::TcpStream::connect(listening.address).await.unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(listening.tls(Some(&stranger))));
-    let mut stream = match connector.connect(ServerName::try_from("localhost").unwrap(), stream).await {
-        Ok(stream) => stream,
-        Err(_) => return,
-    };
+    let Ok(mut stream) = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await else { return };
     // With TLS 1.3 the refusal reaches the client with its first read.
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let request = b"GET /api/v1/secrets HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let written = stream.write_all(request).await;
     let mut reply = Vec::new();

@@ -1,4 +1,5 @@
 //! The four ways to patch, and who owns what afterwards.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -17,7 +18,8 @@ async fn each_kind_of_patch_does_what_it_says() {
     assert_eq!(cluster.patch(&path, "json", &json_patch).await.ok()["spec"]["replicas"], 3);
     assert_eq!(cluster.patch(&path, "json", &json_patch).await.failure().0, 422);
     let sidecar = json!({"spec": {"template": {"spec": {"containers": [{"name": "side", "image": "busybox"}]}}}});
-    let containers = &cluster.patch(&path, "strategic-merge", &sidecar).await.ok()["spec"]["template"]["spec"]["containers"];
+    let containers =
+        &cluster.patch(&path, "strategic-merge", &sidecar).await.ok()["spec"]["template"]["spec"]["containers"];
     let names: Vec<&Value> = containers.as_array().unwrap().iter().map(|one| &one["name"]).collect();
     assert_eq!(names.len(), 2);
     assert!(names.contains(&&json!("main")) && names.contains(&&json!("side")));
@@ -74,7 +76,8 @@ async fn an_apply_creates_owns_and_conflicts() {
 async fn an_apply_removes_what_it_no_longer_names() {
     let cluster = Cluster::new().await;
     let path = format!("{CONFIG_MAPS}/a?fieldManager=one");
-    let object = |data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": data});
+    let object =
+        |data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": data});
     cluster.patch(&path, "apply", &object(json!({"x": "1", "y": "2"}))).await.ok();
     cluster.patch(&format!("{CONFIG_MAPS}/a"), "merge", &json!({"data": {"z": "3"}})).await.ok();
     let applied = cluster.patch(&path, "apply", &object(json!({"x": "1"}))).await.ok();

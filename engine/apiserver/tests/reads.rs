@@ -1,12 +1,15 @@
 //! Lists and watches through the public door: consistent, without gaps, in every form.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use common::{CONFIG_MAPS, Cluster, DEPLOYMENTS, Events, PODS, brief, config_map, deployment, pod, request};
 use serde_json::{Value, json};
 use shipway_apiserver::Identity;
+use shipway_store::{Log, Options, Range, Ranged, Revision, Store, StoreError, Txn, TxnResult, Watcher};
 
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
@@ -273,7 +276,6 @@ async fn a_watch_that_is_overtaken_or_older_than_the_server_reads_history() {
     for i in 0..40 {
         cluster.post(CONFIG_MAPS, &config_map(&format!("c{i:02}"), &json!({}), &format!("{i}{large}"))).await.ok();
     }
-    let Cluster { server, store, dir } = cluster;
     let follow_from_start = |events| async {
         let map = start["items"].as_array().unwrap().iter();
         let map = map.map(|item| (item["metadata"]["name"].as_str().unwrap().to_owned(), revision(item))).collect();
@@ -281,8 +283,7 @@ async fn a_watch_that_is_overtaken_or_older_than_the_server_reads_history() {
     };
     let seen = follow_from_start(slow).await;
     assert_eq!(seen.len(), 40 + start["items"].as_array().unwrap().len());
-    drop((server, store));
-    let again = Cluster::at(dir).await;
+    let again = Cluster::at(cluster.close().await).await;
     let mut resumed = again.watch(&path).await;
     for i in 0..40 {
         assert_eq!(resumed.brief().await, brief("ADDED", &format!("c{i:02}")));
@@ -307,4 +308,69 @@ async fn a_read_never_goes_behind_an_acknowledged_write() {
         }
     };
     futures::future::join_all((0..8).map(task)).await;
+}
+
+/// A store that has forgotten what was before a revision.
+struct Forgetful {
+    inner: Arc<dyn Store>,
+    floor: Revision,
+}
+
+#[async_trait::async_trait]
+impl Store for Forgetful {
+    fn revision(&self) -> Revision {
+        self.inner.revision()
+    }
+
+    async fn range(&self, range: Range) -> Result<Ranged, StoreError> {
+        match range.revision {
+            Some(revision) if revision < self.floor => Err(self.forgotten(revision)),
+            _ => self.inner.range(range).await,
+        }
+    }
+
+    async fn txn(&self, txn: Txn) -> Result<TxnResult, StoreError> {
+        self.inner.txn(txn).await
+    }
+
+    async fn watch(&self, range: Range, from: Revision) -> Result<Box<dyn Watcher>, StoreError> {
+        if from < self.floor {
+            return Err(self.forgotten(from));
+        }
+        self.inner.watch(range, from).await
+    }
+}
+
+impl Forgetful {
+    fn forgotten(&self, requested: Revision) -> StoreError {
+        StoreError::Compacted { requested, oldest: self.floor }
+    }
+}
+
+#[tokio::test]
+async fn what_has_been_compacted_is_gone() {
+    let cluster = Cluster::new().await;
+    for name in ["a", "b", "c"] {
+        cluster.post(CONFIG_MAPS, &config_map(name, &json!({}), "1")).await.ok();
+    }
+    let page = cluster.get(&format!("{CONFIG_MAPS}?limit=1")).await.ok();
+    cluster.delete(&format!("{CONFIG_MAPS}/b")).await.ok();
+    let dir = cluster.close().await;
+    let inner: Arc<dyn Store> = Log::open(dir.path(), Options::default()).unwrap();
+    let floor = inner.revision();
+    let cluster = Cluster::over(Arc::new(Forgetful { inner, floor }), dir).await;
+
+    let path = format!("{CONFIG_MAPS}?watch=1&resourceVersion={}", revision(&page));
+    let mut events = cluster.watch(&path).await;
+    let event = events.next().await.unwrap();
+    assert_eq!((&event["type"], &event["object"]["code"]), (&json!("ERROR"), &json!(410)));
+    assert_eq!(event["object"]["reason"], "Expired");
+    assert_eq!(events.next().await, None);
+
+    let next = page["metadata"]["continue"].as_str().unwrap();
+    let expired = cluster.get(&format!("{CONFIG_MAPS}?limit=1&continue={next}")).await;
+    assert_eq!(expired.failure().0, 410);
+    let resume = expired.value()["metadata"]["continue"].as_str().unwrap().to_owned();
+    let rest = cluster.get(&format!("{CONFIG_MAPS}?continue={resume}")).await.ok();
+    assert_eq!(names(&rest), ["c"], "the rest as it is now");
 }

@@ -1,4 +1,5 @@
 //! Creating, changing and deleting through the public door, over a real log.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
@@ -84,7 +85,8 @@ async fn unknown_and_duplicate_fields_are_refused_warned_of_or_ignored() {
     let body = r#"{"metadata":{"name":"a"},"spec":{"replicas":1,"replicas":2,"replica":3,
         "selector":{"matchLabels":{"app":"a"}},
         "template":{"metadata":{"labels":{"app":"a"}},"spec":{"containers":[{"name":"m","image":"i","imag":"x"}]}}}}"#;
-    let post = async |query: &str| cluster.call("POST", &format!("{DEPLOYMENTS}{query}"), "application/json", body).await;
+    let post =
+        async |query: &str| cluster.call("POST", &format!("{DEPLOYMENTS}{query}"), "application/json", body).await;
     let (code, message) = post("?fieldValidation=Strict").await.failure();
     assert_eq!(code, 400);
     for part in [
@@ -315,11 +317,12 @@ async fn the_cluster_is_born_with_its_namespaces_and_its_own_service() {
     assert_eq!(kubernetes["spec"]["clusterIP"], "10.73.128.1");
     let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
     let slice = cluster.get(slices).await.ok();
-    assert_eq!((&slice["endpoints"][0]["addresses"][0], &slice["ports"][0]["port"]), (&json!("10.73.128.1"), &json!(6443)));
-    let Cluster { server, store, dir } = cluster;
-    let revision = store.revision();
-    drop((server, store));
-    let again = Cluster::at(dir).await;
+    assert_eq!(
+        (&slice["endpoints"][0]["addresses"][0], &slice["ports"][0]["port"]),
+        (&json!("10.73.128.1"), &json!(6443))
+    );
+    let revision = cluster.store.revision();
+    let again = Cluster::at(cluster.close().await).await;
     assert_eq!(again.store.revision(), revision, "a second start writes nothing");
     assert_eq!(again.get(&format!("{SERVICES}/kubernetes")).await.ok(), kubernetes);
 }
@@ -345,7 +348,7 @@ async fn a_protobuf_body_is_understood() {
     let cluster = Cluster::new().await;
     let created = cluster.call("POST", CONFIG_MAPS, "application/vnd.kubernetes.protobuf", envelope).await.ok();
     assert_eq!((&created["metadata"]["name"], &created["data"]), (&json!("from-protobuf"), &json!({"key": "value"})));
-    let garbage = cluster.call("POST", CONFIG_MAPS, "application/vnd.kubernetes.protobuf", "k8s\0\x0a\xff").await;
+    let garbage = cluster.call("POST", CONFIG_MAPS, "application/vnd.kubernetes.protobuf", &b"k8s\0\x0a\xff"[..]).await;
     assert_eq!(garbage.failure().0, 400);
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// The namespaces that all containers of a pod share.
+#[expect(clippy::struct_excessive_bools, reason = "each is one switch of a pod's specification")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxSpec {
     /// Names the pod in paths and cgroups: letters, digits, `.`, `_`, `-`; at most 64 bytes.

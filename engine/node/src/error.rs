@@ -1,7 +1,5 @@
 //! What can go wrong on the way from a pod to its containers.
 
-use std::path::PathBuf;
-
 /// A failure of the node; each message names what was tried on what.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -15,38 +13,18 @@ pub enum NodeError {
         #[source]
         source: Box<kube::Error>,
     },
-    /// A file of the node's own could not be read or written.
-    #[error("{what} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// The system's answer.
-        #[source]
-        source: std::io::Error,
-    },
     /// The runtime refused.
     #[error("{0}")]
     Runtime(String),
     /// The network refused.
     #[error("{0}")]
     Network(String),
-    /// The pod says something that cannot be done here.
-    #[error("{0}")]
-    Pod(String),
 }
 
 impl NodeError {
     /// An API failure while doing `what`.
     pub(crate) fn api(what: impl Into<String>, source: kube::Error) -> Self {
         Self::Api { what: what.into(), source: Box::new(source) }
-    }
-
-    /// For `map_err`: a failed file operation.
-    pub(crate) fn io<E: Into<std::io::Error>>(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(E) -> Self {
-        let path = path.into();
-        move |source| Self::Io { what, path, source: source.into() }
     }
 }
 

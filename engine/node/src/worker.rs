@@ -1,16 +1,16 @@
 //! The task of one pod: it feeds what happens into the pod's life, carries out what that says, and keeps the status in the
 //! API up to date. Everything it starts it owns; its own end ends all of it, but no container.
 
+mod begin;
+mod watching;
+
 use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret};
-use kube::Api;
-use kube::runtime::watcher::watch_object;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use shipway_container::PodState;
 use shipway_driver::EventKind;
 use tokio::sync::{mpsc, watch};
@@ -18,20 +18,13 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::jobs::{Shared, Start};
-use crate::lifecycle::{Action, grace};
+use crate::jobs::Shared;
 use crate::machine::{Machine, Sandbox};
-use crate::observed::{Happened, Observed, Phase, Stage, StartFailure, Verdict};
-use crate::ports::Discovery;
-use crate::probe::{Prober, Report};
+use crate::observed::{Happened, Observed, Stage, StartFailure, Verdict};
 use crate::publish::{self, Written};
 use crate::references::{self, Reference};
-use crate::{pod, ports, runtime, signal, status};
+use crate::{pod, runtime, status};
 
-/// How long a deleted pod waits for the network to lead its clients away.
-const RELEASE: Duration = Duration::from_secs(1);
-/// How long requests under way get before the stop signal.
-const DRAIN: Duration = Duration::from_millis(20);
 /// How many probe results may wait; probers pause when they do.
 const REPORTS: usize = 64;
 
@@ -154,202 +147,6 @@ impl<M: Machine> Worker<M> {
         }
     }
 
-    fn begin(&mut self, action: Action) {
-        tracing::debug!(pod = pod::name(&self.pod), ?action);
-        match action {
-            Action::Prepare => self.prepare(),
-            Action::Fetch(name) => {
-                self.spawn(|shared, pod| async move { Done::Happened(shared.fetch(&pod, &name).await) });
-            }
-            Action::Start(name) => self.start(&name),
-            Action::Probe(name) => self.probe(&name),
-            Action::Drain => self.drain(),
-            Action::Hook(name) => self.pre_stop(name),
-            Action::Terminate(name) => self.terminate(name),
-            Action::Kill(name) => self.signal(name, signal::KILL),
-            Action::Dismantle => self.dismantle(),
-            Action::Remove => self.remove_due = true,
-        }
-    }
-
-    fn spawn<F, Fut>(&mut self, job: F)
-    where
-        F: FnOnce(Arc<Shared<M>>, Arc<Pod>) -> Fut,
-        Fut: Future<Output = Done<M::Sandbox>> + Send + 'static,
-    {
-        self.tasks.spawn(job(self.shared.clone(), self.pod.clone()));
-    }
-
-    fn prepare(&mut self) {
-        self.watch_references(references::of_volumes(&self.pod));
-        self.spawn(|shared, pod| async move { Done::Prepared(shared.prepare(&pod).await) });
-    }
-
-    fn start(&mut self, name: &str) {
-        let known = self.observed.container(name).and_then(|container| Some((container.attempt(), container.image.clone()?)));
-        let (Some((attempt, image)), Some(spec), Some(sandbox)) =
-            (known, pod::container(&self.pod, name).cloned(), self.sandbox.clone())
-        else {
-            let failure = StartFailure::Create("the sandbox or the image was not at hand".to_owned());
-            return self.happened(Happened::Started { container: name.to_owned(), result: Err(failure) });
-        };
-        let start = Start {
-            pod: self.pod.clone(),
-            container: spec,
-            attempt,
-            image,
-            sandbox,
-            address: self.observed.address,
-            grace: grace(&self.pod),
-        };
-        self.spawn(|shared, _| async move { Done::Happened(shared.start(start).await) });
-    }
-
-    fn probe(&mut self, name: &str) {
-        self.unprobe(name);
-        let (Some(spec), Some(container), Some(sandbox)) =
-            (pod::container(&self.pod, name).cloned(), self.observed.container(name).cloned(), self.sandbox.clone())
-        else {
-            return;
-        };
-        let Phase::Running { since, .. } = container.phase else { return };
-        let attempt = container.attempt();
-        if ports::wanted(&self.pod) && spec.readiness_probe.is_none() && container.awaits_readiness && !container.ready {
-            self.discover(name, attempt, &sandbox);
-        }
-        if !Prober::<M::Sandbox>::is_needed(&spec) {
-            return;
-        }
-        let host = self.observed.address.is_none().then_some(self.shared.host);
-        let mut target = self.shared.target(&sandbox, self.observed.address, container.run_id());
-        target.address = host.unwrap_or(target.address);
-        let prober = Prober {
-            target,
-            started: container.started && container.awaits_startup,
-            ready: container.ready && container.awaits_readiness,
-            container: spec,
-            since,
-            grace: grace(&self.pod),
-        };
-        let (news, container) = (self.news.0.clone(), name.to_owned());
-        let helper = self.helpers.spawn(async move {
-            let (reports, mut reported) = mpsc::channel(1);
-            let probing = prober.run(reports);
-            let telling = async {
-                while let Some(report) = reported.recv().await {
-                    let container = container.clone();
-                    let item = match report {
-                        Report::Verdict(verdict) => News::Happened(Happened::Probed { container, attempt, verdict }),
-                        Report::Failed(message) => News::Unhealthy { container, message },
-                    };
-                    if news.send(item).await.is_err() {
-                        return;
-                    }
-                }
-            };
-            tokio::join!(probing, telling);
-        });
-        self.probers.insert(name.to_owned(), helper);
-    }
-
-    fn discover(&mut self, name: &str, attempt: u32, sandbox: &M::Sandbox) {
-        let (news, container, supervisor) = (self.news.0.clone(), name.to_owned(), sandbox.supervisor());
-        let (shared, pod) = (self.shared.clone(), self.pod.clone());
-        self.helpers.spawn(async move {
-            let mut discovery = Discovery::begin(|| ports::listening(supervisor));
-            loop {
-                let found = discovery.next().await;
-                let over = found.is_none();
-                if let Some(found) = found {
-                    // The ports are known before the pod is ready, so whoever waits for that finds them.
-                    let ports = ports::format(&found);
-                    if let Err(error) = publish::annotate(&shared.client, &pod, ports::FOUND, &ports).await {
-                        tracing::warn!(%error, "the ports found could not be published");
-                    }
-                }
-                let container = container.clone();
-                let ready = Happened::Probed { container, attempt, verdict: Verdict::Ready(true) };
-                if news.send(News::Happened(ready)).await.is_err() || over {
-                    return;
-                }
-            }
-        });
-    }
-
-    fn unprobe(&mut self, name: &str) {
-        if let Some(prober) = self.probers.remove(name) {
-            prober.abort();
-        }
-    }
-
-    fn drain(&mut self) {
-        let Some(address) = self.observed.address else { return self.happened(Happened::Drained) };
-        self.spawn(|shared, pod| async move {
-            if tokio::time::timeout(RELEASE, shared.machine.released(address)).await.is_err() {
-                tracing::warn!(pod = pod::name(&pod), "services still lead to the pod after {RELEASE:?}");
-            }
-            tokio::time::sleep(DRAIN).await;
-            Done::Happened(Happened::Drained)
-        });
-    }
-
-    fn pre_stop(&mut self, name: String) {
-        let known = self.observed.container(&name).and_then(|container| Some((container.run_id(), container.stop?)));
-        let (Some((run, stop)), Some(spec), Some(sandbox)) =
-            (known, pod::container(&self.pod, &name).cloned(), self.sandbox.clone())
-        else {
-            return self.happened(Happened::HookDone { container: name });
-        };
-        let target = self.shared.target(&sandbox, self.observed.address, run);
-        let left = stop.deadline.saturating_duration_since(Instant::now());
-        self.spawn(|shared, pod| async move {
-            shared.pre_stop(&pod, &spec, &target, left).await;
-            Done::Happened(Happened::HookDone { container: name })
-        });
-    }
-
-    fn terminate(&mut self, name: String) {
-        let message = format!("Stopping container {name}");
-        self.shared.tell(&self.pod, Some(&name), EventKind::Normal, "Killing", &message);
-        let lifecycle = pod::container(&self.pod, &name).and_then(|spec| spec.lifecycle.as_ref());
-        let own = lifecycle.and_then(|lifecycle| lifecycle.stop_signal.clone());
-        let image = self.observed.container(&name).and_then(|container| container.image.as_ref());
-        let word = own.or_else(|| image.and_then(|image| image.stop_signal.clone()));
-        self.signal(name, word.as_deref().and_then(signal::number).unwrap_or(signal::TERM));
-    }
-
-    fn signal(&mut self, name: String, number: i32) {
-        self.unprobe(&name);
-        let run = self.observed.container(&name).map(crate::observed::Container::run_id);
-        let (Some(run), Some(sandbox)) = (run, self.sandbox.clone()) else { return };
-        self.spawn(|_, pod| async move {
-            match sandbox.kill(&run, number).await {
-                Ok(()) => Done::Quiet,
-                Err(error) => {
-                    tracing::warn!(pod = pod::name(&pod), %run, number, %error, "a signal could not be sent");
-                    if number == signal::KILL {
-                        Done::Happened(Happened::NotKilled { container: name })
-                    } else {
-                        Done::Quiet
-                    }
-                }
-            }
-        });
-    }
-
-    fn dismantle(&mut self) {
-        self.probers.clear();
-        self.helpers.abort_all();
-        self.watched.clear();
-        self.runtime = None;
-        let sandbox = self.sandbox.take();
-        self.spawn(|shared, pod| async move {
-            shared.clear(&pod, sandbox.as_ref()).await;
-            shared.detach(&pod).await;
-            Done::Happened(Happened::Dismantled)
-        });
-    }
-
     /// Writes the status when it changed; one write at a time, the newest state wins.
     fn publish(&mut self) {
         if self.publishing || self.observed.vanished {
@@ -392,31 +189,6 @@ impl<M: Machine> Worker<M> {
             };
             Done::Happened(Happened::Removed { gone })
         });
-    }
-
-    /// Watches the objects that the pod refers to, so that a change of one reaches the pod at once.
-    fn watch_references(&mut self, references: BTreeSet<Reference>) {
-        for reference in references {
-            if !self.watched.insert(reference.clone()) {
-                continue;
-            }
-            let (client, news) = (self.shared.client.clone(), self.news.0.clone());
-            let namespace = pod::namespace(&self.pod).to_owned();
-            self.helpers.spawn(async move {
-                match reference {
-                    Reference::ConfigMap(name) => follow::<ConfigMap>(client, &namespace, &name, news).await,
-                    Reference::Secret(name) => follow::<Secret>(client, &namespace, &name, news).await,
-                }
-            });
-        }
-    }
-
-    fn refresh_volumes(&mut self) {
-        if self.refreshing || self.observed.stage != Stage::Ready {
-            return;
-        }
-        self.refreshing = true;
-        self.spawn(|shared, pod| async move { Done::Refreshed(shared.refresh_volumes(&pod).await) });
     }
 
     fn happened(&mut self, happened: Happened) {
@@ -557,27 +329,6 @@ async fn until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Tells of every change of one object, beginning with its present state.
-async fn follow<K>(client: kube::Client, namespace: &str, name: &str, news: mpsc::Sender<News>)
-where
-    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned
-        + Send
-        + 'static,
-{
-    let changes = kube::runtime::WatchStreamExt::default_backoff(watch_object(Api::<K>::namespaced(client, namespace), name));
-    futures::pin_mut!(changes);
-    while let Some(change) = changes.next().await {
-        match change {
-            Ok(_) if news.send(News::ReferenceChanged).await.is_err() => return,
-            Ok(_) => {}
-            Err(error) => tracing::debug!(%error, name, "a watch broke, retrying"),
-        }
     }
 }
 

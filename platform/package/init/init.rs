@@ -179,9 +179,8 @@ fn run(program: *const *const u8, environment: *const *const u8) -> ! {
 fn supervise(child: isize, mask: u64) -> ! {
     loop {
         // SAFETY: the mask is live; no information and no timeout are asked for.
-        let signal = unsafe {
-            call(number::RT_SIGTIMEDWAIT, &raw const mask as usize, 0, null::<u8>() as usize, MASK_SIZE)
-        };
+        let signal =
+            unsafe { call(number::RT_SIGTIMEDWAIT, &raw const mask as usize, 0, null::<u8>() as usize, MASK_SIZE) };
         if signal == SIGCHLD as isize || signal == EINTR {
             reap(child);
         } else if signal > 0 {
@@ -196,9 +195,8 @@ fn reap(child: isize) {
     loop {
         let mut status = 0i32;
         // SAFETY: the status is live; no usage is asked for.
-        let ended = unsafe {
-            call(number::WAIT4, usize::MAX, &raw mut status as usize, WNOHANG, null_mut::<u8>() as usize)
-        };
+        let ended =
+            unsafe { call(number::WAIT4, usize::MAX, &raw mut status as usize, WNOHANG, null_mut::<u8>() as usize) };
         if ended <= 0 {
             return;
         }

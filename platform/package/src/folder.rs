@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use ignore::{DirEntry, WalkBuilder};
 
@@ -23,9 +24,14 @@ const BYTES: u64 = 512 << 20;
 /// Our own list of what to leave behind; the same language as `.gitignore`, and stronger.
 const IGNORE_FILE: &str = ".shipwayignore";
 /// Folders that are never taken.
-const NEVER: [&str; 11] = [
+const NEVER: [&str; 16] = [
+    ".aws",
+    ".docker",
     ".git",
+    ".gnupg",
     ".hg",
+    ".kube",
+    ".ssh",
     ".svn",
     ".tox",
     ".nox",
@@ -64,7 +70,11 @@ pub(crate) fn add(
 ) -> Result<(), PackError> {
     tree.directory(APP, 0o755);
     match is_project(&program.folder).then(|| collect(&program.folder)).transpose()? {
-        Some(Collected::All(files)) => {
+        Some(Collected::All { files, secrets }) => {
+            if !secrets.is_empty() {
+                let names = secrets.join(", ");
+                progress.note(&format!("left out, because they look like secrets: {names}; give them at run time"));
+            }
             for (name, node) in files {
                 tree.insert(Path::new(APP).join(name), node);
             }
@@ -98,14 +108,18 @@ fn is_project(folder: &Path) -> bool {
     !NO_PROJECT.iter().chain(&system).any(|path| folder == Path::new(path))
         && home.is_none_or(|home| home.canonicalize().unwrap_or(home) != folder)
         && std::env::temp_dir() != folder
+        // The commands of a virtual environment.
+        && !folder.parent().is_some_and(|above| above.join("pyvenv.cfg").exists())
 }
 
 enum Collected {
-    All(Vec<(PathBuf, Node)>),
+    All { files: Vec<(PathBuf, Node)>, secrets: Vec<String> },
     TooLarge(&'static str),
 }
 
 fn collect(folder: &Path) -> Result<Collected, PackError> {
+    let secrets = Arc::new(Mutex::new(Vec::new()));
+    let found = Arc::clone(&secrets);
     let walk = WalkBuilder::new(folder)
         .hidden(false)
         .require_git(false)
@@ -114,7 +128,14 @@ fn collect(folder: &Path) -> Result<Collected, PackError> {
         .ignore(false)
         .add_custom_ignore_filename(IGNORE_FILE)
         .same_file_system(true)
-        .filter_entry(|entry| entry.depth() == 0 || !is_left_out(entry))
+        .filter_entry(move |entry| {
+            let secret = entry.depth() > 0 && !is_folder(entry) && is_secret(entry.file_name());
+            if secret {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                found.lock().expect("the walk does not panic").push(name);
+            }
+            entry.depth() == 0 || !secret && !is_left_out(entry)
+        })
         .build();
     let (mut files, mut bytes) = (Vec::new(), 0);
     for entry in walk {
@@ -138,7 +159,9 @@ fn collect(folder: &Path) -> Result<Collected, PackError> {
             return Ok(Collected::TooLarge("it holds more than 512 MiB"));
         }
     }
-    Ok(Collected::All(files))
+    let mut secrets = std::mem::take(&mut *secrets.lock().expect("the walk does not panic"));
+    secrets.sort();
+    Ok(Collected::All { files, secrets })
 }
 
 fn unreadable(folder: &Path, error: ignore::Error) -> PackError {
@@ -147,14 +170,16 @@ fn unreadable(folder: &Path, error: ignore::Error) -> PackError {
     PackError::Io { action: "look through", path: folder.to_owned(), source }
 }
 
+fn is_folder(entry: &DirEntry) -> bool {
+    entry.file_type().is_some_and(|kind| kind.is_dir())
+}
+
 fn is_left_out(entry: &DirEntry) -> bool {
     let name = entry.file_name();
-    match entry.file_type() {
-        Some(kind) if kind.is_dir() => {
-            NEVER.iter().any(|never| name == *never) || entry.path().join("pyvenv.cfg").exists()
-        }
-        _ => is_secret(name) || ends_with(name, ".pyc") || name == ".DS_Store",
+    if is_folder(entry) {
+        return NEVER.iter().any(|never| name == *never) || entry.path().join("pyvenv.cfg").exists();
     }
+    ends_with(name, ".pyc") || name == ".DS_Store"
 }
 
 /// Whether a file of this name is taken for a secret.
@@ -191,7 +216,6 @@ fn outward_links(program: &Program, tree: &mut Tree) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
-    use std::sync::Mutex;
 
     use super::*;
 
@@ -232,7 +256,9 @@ mod tests {
             &root,
             &[".env", ".env.local", "tls.key", "cert.pem", "id_rsa", "__pycache__/app.pyc", "node_modules/x.js"],
         );
-        assert_eq!(taken(&root).0, ["/app/.config", "/app/app.py", "/app/data/a.txt", "/app/environment.py"]);
+        let (names, notes) = taken(&root);
+        assert_eq!(names, ["/app/.config", "/app/app.py", "/app/data/a.txt", "/app/environment.py"]);
+        assert!(notes.len() == 1 && notes[0].contains(".env, .env.local, cert.pem, id_rsa, tls.key"), "{notes:?}");
     }
 
     #[test]

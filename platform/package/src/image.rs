@@ -15,6 +15,7 @@ use crate::PackError;
 use crate::cache::{Cache, Stamp};
 use crate::progress::Meter;
 use crate::python::bytecode;
+use crate::system;
 use crate::tree::{Node, Tree};
 
 /// Files up to this size are read at once, so that one that grows meanwhile (a log) is taken as it is.
@@ -104,6 +105,12 @@ fn layer(store: &Store, cache: &Cache, name: &str, tree: &Tree, meter: &Meter<'_
     meter.step(&format!("writing the {name} layer"));
     let settled = tree.is_settled();
     let mut builder = LayerBuilder::new(store)?;
+    // A layer's folder replaces the attributes of the one below.
+    for folder in system::OPEN_FOLDERS.map(Path::new) {
+        if tree.nodes().keys().any(|path| path.starts_with(folder)) {
+            builder.directory(folder, system::OPEN_MODE)?;
+        }
+    }
     let (mut files, mut bytes) = (0, 0);
     for (path, node) in tree.nodes() {
         let size = add(&mut builder, path, node)?;

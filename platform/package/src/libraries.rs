@@ -133,7 +133,8 @@ impl Linker {
             .map(|folder| Search { native: native(&folder), folder: Place::same(&folder) })
             .collect();
         let home = builtin.iter().find(|folder| folder.join("libc.so.6").exists()).or(builtin.first());
-        let builtin = home.cloned().unwrap_or_else(|| PathBuf::from("/usr/lib"));
+        // The real path: a link must not be put below another link.
+        let builtin = home.and_then(|folder| folder.canonicalize().ok()).unwrap_or_else(|| PathBuf::from("/usr/lib"));
         let known = cache.read("objects", purpose).unwrap_or_default();
         Self { known, fresh: false, environment, system, builtin }
     }
@@ -354,6 +355,22 @@ mod tests {
         assert!(names.iter().any(|name| name.ends_with("/libc.so.6")), "{names:?}");
         assert!(names.iter().any(|name| name.contains("/ld-linux")), "{names:?}");
         assert!(names.iter().any(|name| name.contains("libnss_dns")), "{names:?}");
+    }
+
+    #[test]
+    fn what_only_this_machine_would_find_gets_a_link_where_every_loader_looks() {
+        let (dir, mut linker) = linker();
+        let folder = dir.path().canonicalize().unwrap();
+        let main = Place::same(Path::new("/bin/ls"));
+        let known = linker.find("libc.so.6", &Object::default(), &main, &[]).unwrap().0;
+        fs::copy(&known.host, folder.join("libodd.so.9")).unwrap();
+        assert!(linker.named("libodd.so.9", &main).unwrap().is_none());
+        linker.environment = vec![Search { folder: Place::same(&folder), native: false }];
+        let mut tree = Tree::default();
+        linker.named("libodd.so.9", &main).unwrap().unwrap().add_to(&mut tree).unwrap();
+        let link = linker.builtin.join("libodd.so.9");
+        assert_eq!(tree.nodes()[&link], Node::Symlink(folder.join("libodd.so.9")));
+        assert_eq!(linker.builtin, linker.builtin.canonicalize().unwrap());
     }
 
     #[test]

@@ -17,6 +17,10 @@ const AUTHORITIES_VARIABLE: &str = "SSL_CERT_FILE";
 const AUTHORITY_FILES: [&str; 4] =
     [AUTHORITIES, "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"];
 
+/// The folders that everybody may write in, and their mode.
+pub(crate) const OPEN_FOLDERS: [&str; 2] = ["/tmp", "/var/tmp"];
+pub(crate) const OPEN_MODE: u32 = 0o1777;
+
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
 const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\n\
@@ -28,9 +32,9 @@ static INIT_PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 pub(crate) fn add_base(tree: &mut Tree) {
     tree.bytes(INIT, INIT_PROGRAM, 0o755);
     for (path, mode) in [
-        ("/tmp", 0o1777),
-        ("/var/tmp", 0o1777),
-        ("/root", 0o700),
+        ("/tmp", OPEN_MODE),
+        ("/var/tmp", OPEN_MODE),
+        ("/root", 0o755),
         ("/run", 0o755),
         ("/proc", 0o555),
         ("/sys", 0o555),

@@ -1,5 +1,5 @@
 //! An API server over a real log in a folder of its own, and raw requests to it.
-#![allow(dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -62,8 +62,18 @@ impl Cluster {
 
     pub async fn at(dir: TempDir) -> Self {
         let store: Arc<dyn Store> = Log::open(dir.path(), Options::default()).unwrap();
+        Self::over(store, dir).await
+    }
+
+    pub async fn over(store: Arc<dyn Store>, dir: TempDir) -> Self {
         let server = ApiServer::open(store.clone(), config()).await.unwrap();
         Self { server, store, dir }
+    }
+
+    /// Stops the server and lets go of its folder.
+    pub async fn close(self) -> TempDir {
+        self.server.close().await;
+        self.dir
     }
 
     pub fn client(&self) -> kube::Client {

@@ -6,6 +6,7 @@
 
 mod config;
 mod executor;
+mod hints;
 mod rootfs;
 
 use std::fs;
@@ -37,6 +38,7 @@ use crate::wire::Outcome;
 
 use executor::Program;
 pub(crate) use executor::become_program;
+use hints::Hints;
 
 /// Where the hierarchies lie by custom, and the only place where libcontainer looks.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -76,11 +78,20 @@ fn create(pod: &PodPaths, paths: &ContainerPaths, id: &str) -> Result<Started, F
         .map(|(read, write)| (fs::File::from(read), write))
         .or_internal(|| "make a pipe".into())?;
     let program = Program::new(spec, confinement, report, views);
-    let pid = start(paths, id, program).map_err(|error| reported(&mut reports).unwrap_or(error))?;
+    let mut hints = Hints::listen().or_internal(|| "listen to libcontainer".into())?;
+    let pid = start(paths, id, program)
+        .map_err(|failure| reported(&mut reports).unwrap_or_else(|| explained(failure, &mut hints)))?;
     // The other end closes when the program takes over, or when it could not and has said why.
     match reported(&mut reports) {
         Some(failure) => Err(failure),
         None => Ok(Started { pid, started_at: clock::now(), warnings }),
+    }
+}
+
+fn explained(failure: Failure, hints: &mut Hints) -> Failure {
+    match hints.first() {
+        Some(hint) => Failure::new(failure.kind, format!("{failure} ({hint})")),
+        None => failure,
     }
 }
 

@@ -94,7 +94,9 @@ async fn read(socket: OwnedReadHalf, pending: Pending, state: watch::Sender<PodS
 fn handle(message: Message, pending: &Pending, state: &watch::Sender<PodState>) {
     match message {
         Message::Changed { id, state: changed } => {
-            state.send_modify(|state| drop(state.containers.insert(id, changed)));
+            state.send_modify(|state| {
+                state.containers.insert(id, changed);
+            });
         }
         Message::Answer { sequence, outcome } => {
             if let Outcome::Listed { containers, .. } = &outcome {

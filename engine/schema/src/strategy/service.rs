@@ -298,7 +298,7 @@ mod tests {
                 "spec.ports[0].targetPort: Invalid value: 0: must be between 1 and 65535, inclusive",
                 "spec.ports[1].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'",
                 r#"spec.ports[2].name: Duplicate value: "a""#,
-                r#"spec.ports[2].targetPort: Invalid value: "9x-": must not begin or end with a hyphen"#,
+                r#"spec.ports[2].targetPort: Invalid value: "9x-": must consist of lower case letters, digits and single hyphens, must contain at least one letter, and must not begin or end with a hyphen"#,
                 r#"spec.ports[2]: Duplicate value: {"port":80,"protocol":"TCP"}"#,
             ]
         );
@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn what_was_handed_out_is_kept_and_never_changed() {
         let old = valid(service(
-            json!({ "type": "NodePort", "clusterIP": "10.0.0.1", "ports": [{ "port": 80, "nodePort": 30001 }] }),
+            &json!({ "type": "NodePort", "clusterIP": "10.0.0.1", "ports": [{ "port": 80, "nodePort": 30001 }] }),
         ));
         let (kept, found) = admit(service(&json!({ "type": "NodePort", "ports": [{ "port": 80 }] })), Some(&old));
         assert_eq!(found, Vec::<String>::new());

@@ -141,7 +141,7 @@ fn template(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     };
     let metadata = path.field("metadata");
     let labels = lookup::at(template, "metadata.labels").unwrap_or(&Value::Null);
-    if lookup::at(spec, "selector").is_some_and(|selector| !checks::selects(selector, labels)) {
+    if lookup::at(spec, "selector").is_some_and(|selector| checks::passes_over(selector, labels)) {
         let detail = "`selector` does not match template `labels`";
         errors.push(FieldError::invalid(&metadata.field("labels"), labels, detail));
     }

@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value};
 
+use crate::quantity::Quantity;
 use crate::tree::{Kind, Schema};
 
 /// Adds the schema's defaults wherever the object around them is there; what is given is never changed. A `null` that
-/// is no value of its own counts as not given. Numbers given for quantities become text, which is their stored form.
+/// is no value of its own counts as not given. Quantities take their canonical form: `0.5` is stored as `500m`.
 pub fn apply_defaults(schema: &Schema, value: &mut Value) {
     match (schema.kind(), value) {
         (Kind::Object, Value::Object(object)) => fields(schema, object),
@@ -23,8 +24,10 @@ pub fn apply_defaults(schema: &Schema, value: &mut Value) {
                 }
             }
         }
-        (Kind::IntOrString, value) if value.is_number() && schema.format() == Some("quantity") => {
-            *value = Value::String(value.to_string());
+        (Kind::IntOrString, value) if schema.format() == Some("quantity") => {
+            if let Ok(quantity) = Quantity::from_value(value) {
+                *value = Value::String(quantity.to_string());
+            }
         }
         _ => {}
     }
@@ -75,12 +78,12 @@ mod tests {
         let registry = shared();
         let pod = registry.of_kind("v1", "Pod").expect("served");
         let mut value = json!({ "spec": { "containers": [
-            { "ports": [{ "containerPort": 80 }], "resources": { "limits": { "cpu": 2, "memory": "1Gi" } } },
+            { "ports": [{ "containerPort": 80 }], "resources": { "limits": { "cpu": 0.5, "memory": "1024Mi" } } },
         ] } });
         apply_defaults(pod.schema(), &mut value);
         let container = &value["spec"]["containers"][0];
         assert_eq!(container["ports"][0]["protocol"], "TCP");
-        assert_eq!(container["resources"]["limits"], json!({ "cpu": "2", "memory": "1Gi" }));
+        assert_eq!(container["resources"]["limits"], json!({ "cpu": "500m", "memory": "1Gi" }));
     }
 
     proptest! {

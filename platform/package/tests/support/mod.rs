@@ -1,6 +1,7 @@
 //! What the tests share: a bench with a store, a cache and a program's folder, and a root folder to run the result in.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

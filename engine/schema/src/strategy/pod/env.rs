@@ -92,7 +92,10 @@ fn field_path(source: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
 }
 
 fn env_from(source: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    text_rule(&path.field("prefix"), lookup::text(source, "prefix"), checks::env_name, errors);
+    match lookup::text(source, "prefix") {
+        "" => {}
+        prefix => text_rule(&path.field("prefix"), prefix, checks::env_name, errors),
+    }
     let given: Vec<&str> =
         ["configMapRef", "secretRef"].into_iter().filter(|name| lookup::at(source, name).is_some()).collect();
     match given.as_slice() {

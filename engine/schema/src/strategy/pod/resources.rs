@@ -6,6 +6,7 @@ use super::super::checks;
 use crate::invalid::FieldError;
 use crate::lookup;
 use crate::path::Path;
+use crate::quantity::Quantity;
 
 pub(super) fn validate(resources: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     for list in ["limits", "requests"] {
@@ -29,12 +30,9 @@ pub(super) fn validate(resources: &Value, path: &Path<'_>, errors: &mut Vec<Fiel
     }
 }
 
+/// An amount in billionths, for comparing.
 pub(super) fn nanos(amount: &Value) -> Option<i128> {
-    match amount {
-        Value::String(text) => checks::nanos(text),
-        Value::Number(number) => checks::nanos(&number.to_string()),
-        _ => None,
-    }
+    Quantity::from_value(amount).ok().map(|amount| amount.to_nanos())
 }
 
 fn resource_name(name: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {

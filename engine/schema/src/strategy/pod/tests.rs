@@ -169,7 +169,7 @@ fn probes_have_one_handler_and_sane_numbers() {
             "spec.containers[0].livenessProbe.successThreshold: Invalid value: 2: must be 1",
             "spec.containers[0].readinessProbe: Required value: must specify a handler type",
             "spec.containers[0].readinessProbe.periodSeconds: Invalid value: -1: must be greater than or equal to 0",
-            r#"spec.containers[0].startupProbe.httpGet.port: Invalid value: "no--port": must not contain consecutive hyphens"#,
+            r#"spec.containers[0].startupProbe.httpGet.port: Invalid value: "no--port": must consist of lower case letters, digits and single hyphens, must contain at least one letter, and must not begin or end with a hyphen"#,
             r#"spec.containers[0].startupProbe.httpGet.scheme: Unsupported value: "FTP": supported values: "HTTP", "HTTPS""#,
         ]
     );
