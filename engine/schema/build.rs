@@ -15,10 +15,16 @@ use std::path::{Path, PathBuf};
 
 use flate2::{Compression, write::DeflateEncoder};
 
+/// The sources that OpenAPI documents depend on beside the definitions.
+const DOCUMENT_SOURCES: [&str; 3] = ["src/openapi/mod.rs", "src/openapi/paths.rs", "src/rows.rs"];
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed=facts");
+    for file in DOCUMENT_SOURCES {
+        println!("cargo::rerun-if-changed={file}");
+    }
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let keys = std::fs::read_to_string("facts/keys.txt").expect("facts/keys.txt is in the crate");
     let pointers = std::fs::read_to_string("facts/pointers.txt").expect("facts/pointers.txt is in the crate");
@@ -28,7 +34,9 @@ fn main() {
     let pointers = facts::pointers(&definitions, &pointers);
 
     let text = definitions::document(&definitions);
-    write(&out, "definitions.hash", definitions::fingerprint(text.as_bytes()).as_bytes());
+    // A document also changes with what writes its paths.
+    let written_by = DOCUMENT_SOURCES.map(|file| std::fs::read_to_string(file).expect("the crate is whole")).concat();
+    write(&out, "definitions.hash", definitions::fingerprint(format!("{text}{written_by}").as_bytes()).as_bytes());
     write(&out, "definitions.z", &deflate(text.as_bytes()));
     write(&out, "shapes.z", &deflate(definitions::shapes(&definitions).as_bytes()));
 

@@ -343,7 +343,7 @@ impl Store for Forgetful {
 
 impl Forgetful {
     fn forgotten(&self, requested: Revision) -> StoreError {
-        StoreError::Compacted { requested, oldest: self.floor }
+        StoreError::Compacted { requested, compacted: self.floor }
     }
 }
 
@@ -355,6 +355,7 @@ async fn what_has_been_compacted_is_gone() {
     }
     let page = cluster.get(&format!("{CONFIG_MAPS}?limit=1")).await.ok();
     cluster.delete(&format!("{CONFIG_MAPS}/b")).await.ok();
+    cluster.post(CONFIG_MAPS, &config_map("d", &json!({}), "1")).await.ok();
     let dir = cluster.close().await;
     let inner: Arc<dyn Store> = Log::open(dir.path(), Options::default()).unwrap();
     let floor = inner.revision();
@@ -372,5 +373,5 @@ async fn what_has_been_compacted_is_gone() {
     assert_eq!(expired.failure().0, 410);
     let resume = expired.value()["metadata"]["continue"].as_str().unwrap().to_owned();
     let rest = cluster.get(&format!("{CONFIG_MAPS}?continue={resume}")).await.ok();
-    assert_eq!(names(&rest), ["c"], "the rest as it is now");
+    assert_eq!(names(&rest), ["c", "d"], "the rest as it is now");
 }

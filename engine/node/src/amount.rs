@@ -68,7 +68,8 @@ pub(crate) fn resource_field(
     divisor: Option<&Quantity>,
     allocatable: &Allocatable,
 ) -> Result<String, String> {
-    let (bound, name) = resource.split_once('.').ok_or_else(|| format!("unsupported container resource: {resource}"))?;
+    let (bound, name) =
+        resource.split_once('.').ok_or_else(|| format!("unsupported container resource: {resource}"))?;
     let quantity = match bound {
         "limits" => limit(container, name),
         "requests" => request(container, name),

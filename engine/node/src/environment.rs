@@ -148,7 +148,9 @@ fn service_variables(variables: &mut Variables, pod: &Pod, services: &[std::sync
     let mut relevant: Vec<&Service> = services
         .iter()
         .map(std::convert::AsRef::as_ref)
-        .filter(|service| is_api(service) || (links && service.metadata.namespace.as_deref() == Some(pod::namespace(pod))))
+        .filter(|service| {
+            is_api(service) || (links && service.metadata.namespace.as_deref() == Some(pod::namespace(pod)))
+        })
         .collect();
     // The cluster's own service comes first so that a service of the same name in the namespace wins.
     relevant.sort_by_key(|service| (!is_api(service), service.metadata.name.clone()));
@@ -199,7 +201,12 @@ mod tests {
     use serde_json::{Value, json};
     use std::sync::Arc;
 
-    fn source<'a>(pod: &'a Pod, contents: &'a Contents, services: &'a [Arc<Service>], here: &'a Allocatable) -> Source<'a> {
+    fn source<'a>(
+        pod: &'a Pod,
+        contents: &'a Contents,
+        services: &'a [Arc<Service>],
+        here: &'a Allocatable,
+    ) -> Source<'a> {
         let container = &pod.spec.as_ref().expect("a spec").containers[0];
         Source { pod, container, image_env: &[], contents, services, hostname: "web-0", allocatable: here }
     }
@@ -232,15 +239,15 @@ mod tests {
     #[test]
     fn later_sources_win_and_variables_refer_to_earlier_ones() {
         let pod = pod(json!({"name": "c",
-            "envFrom": [{"configMapRef": {"name": "settings"}, "prefix": "S_"}, {"secretRef": {"name": "none", "optional": true}}],
-            "env": [
-                {"name": "A", "value": "1"},
-                {"name": "B", "value": "$(A)-$(S_colour)-$(NOT)-$$(A)"},
-                {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "token"}}},
-                {"name": "WHERE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
-                {"name": "CPUS", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
-                {"name": "GONE", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "x", "optional": true}}}
-            ]}));
+        "envFrom": [{"configMapRef": {"name": "settings"}, "prefix": "S_"}, {"secretRef": {"name": "none", "optional": true}}],
+        "env": [
+            {"name": "A", "value": "1"},
+            {"name": "B", "value": "$(A)-$(S_colour)-$(NOT)-$$(A)"},
+            {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "token"}}},
+            {"name": "WHERE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+            {"name": "CPUS", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
+            {"name": "GONE", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "x", "optional": true}}}
+        ]}));
         let contents = contents();
         let variables = source(&pod, &contents, &[], &HERE).variables().expect("variables");
         let get = |name| variables.get(name);
@@ -270,7 +277,8 @@ mod tests {
     fn services_of_the_namespace_and_the_api_are_told() {
         let service = |namespace: &str, name: &str, ip: &str| -> Arc<Service> {
             let ports = json!([{"name": "http", "port": 80, "protocol": "TCP"}]);
-            let service = json!({"metadata": {"name": name, "namespace": namespace}, "spec": {"clusterIP": ip, "ports": ports}});
+            let service =
+                json!({"metadata": {"name": name, "namespace": namespace}, "spec": {"clusterIP": ip, "ports": ports}});
             Arc::new(serde_json::from_value(service).expect("a service"))
         };
         let services = [

@@ -159,7 +159,11 @@ mod tests {
     use serde_json::{Value, json};
 
     fn names() -> Names {
-        Names { node: "here".to_owned(), cluster_domain: "cluster.local".to_owned(), dns_address: Ipv4Addr::new(10, 0, 0, 10) }
+        Names {
+            node: "here".to_owned(),
+            cluster_domain: "cluster.local".to_owned(),
+            dns_address: Ipv4Addr::new(10, 0, 0, 10),
+        }
     }
 
     fn pod(spec: &Value) -> Pod {

@@ -137,8 +137,10 @@ impl Identity {
             ("PIDPressure", false, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
             ("Ready", true, "KubeletReady", "kubelet is posting ready status"),
         ];
-        let conditions: Vec<Value> =
-            conditions.into_iter().map(|(kind, holds, fine, words)| condition(before, kind, holds, (fine, words), now)).collect();
+        let conditions: Vec<Value> = conditions
+            .into_iter()
+            .map(|(kind, holds, fine, words)| condition(before, kind, holds, (fine, words), now))
+            .collect();
         json!({
             "capacity": amounts(all),
             "allocatable": amounts(capacity::allocatable(all)),
@@ -166,7 +168,8 @@ impl Identity {
         let patch = Patch::Merge(json!({"spec": spec}));
         match api.patch(&self.name, &PatchParams::default(), &patch).await {
             Err(error) if is_not_found(&error) => {
-                let owner = json!([{"apiVersion": "v1", "kind": "Node", "name": self.name, "uid": uid.unwrap_or_default()}]);
+                let owner =
+                    json!([{"apiVersion": "v1", "kind": "Node", "name": self.name, "uid": uid.unwrap_or_default()}]);
                 let lease = json!({"metadata": {"name": self.name, "ownerReferences": owner}, "spec": spec});
                 let lease: Lease = serde_json::from_value(lease).expect("it is a lease");
                 api.create(&PostParams::default(), &lease).await.map(drop).map_err(failed)
@@ -191,7 +194,8 @@ fn condition(before: Option<&Value>, kind: &str, holds: bool, (fine, words): (&s
     let old = before.and_then(|before| before["conditions"].as_array()?.iter().find(|old| old["type"] == kind));
     let since = old.filter(|old| old["status"] == status).map(|old| old["lastTransitionTime"].clone());
     let short = holds && kind != "Ready";
-    let (reason, words) = if short { (format!("KubeletHas{kind}"), "the machine is running short") } else { (fine.to_owned(), words) };
+    let (reason, words) =
+        if short { (format!("KubeletHas{kind}"), "the machine is running short") } else { (fine.to_owned(), words) };
     let now = format!("{now:.0}");
     json!({
         "type": kind,
@@ -253,7 +257,8 @@ mod tests {
         let (mut uid, mut written) = (None, None);
         identity(client).beat(&mut uid, &mut written).await.expect("a beat");
         assert_eq!(uid.as_deref(), Some("u"));
-        let asked: Vec<String> = asked.lock().expect("not poisoned").iter().map(|each| format!("{} {}", each.method, each.path)).collect();
+        let asked: Vec<String> =
+            asked.lock().expect("not poisoned").iter().map(|each| format!("{} {}", each.method, each.path)).collect();
         assert_eq!(
             asked,
             [

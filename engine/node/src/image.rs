@@ -135,7 +135,10 @@ impl Images {
         let begun = tokio::time::Instant::now();
         let error = match self.pull(reference).await {
             Ok(()) => {
-                told.push(Told::Normal("Pulled", format!("Successfully pulled image \"{wanted}\" in {:.1?}", begun.elapsed())));
+                told.push(Told::Normal(
+                    "Pulled",
+                    format!("Successfully pulled image \"{wanted}\" in {:.1?}", begun.elapsed()),
+                ));
                 let digest = self.resolve(reference).await?;
                 let digest = digest.ok_or_else(|| pull_error(wanted, "it was not in the store afterwards"))?;
                 return self.unpack(reference, digest).await;
@@ -235,7 +238,10 @@ fn load(store: &Store, layers: &Layers, digest: &Digest) -> Result<Image, String
         name: String::new(),
         id: String::new(),
         lowers,
-        env: env.filter_map(|pair| pair.split_once('=')).map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        env: env
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect(),
         entrypoint: config.entrypoint().clone().unwrap_or_default(),
         cmd: config.cmd().clone().unwrap_or_default(),
         working_dir: config.working_dir().clone().unwrap_or_default(),

@@ -129,7 +129,8 @@ impl<M: Machine> Shared<M> {
     /// The node's files and the memory volumes, which need the address and the namespaces.
     async fn furnish(&self, pod: &Pod, sandbox: &M::Sandbox, address: Option<Ipv4Addr>) -> Result<(), String> {
         let folder = self.pod_folder(pod).join("etc");
-        files::write(&folder, pod, address, &self.names).map_err(|error| format!("write {}: {error}", folder.display()))?;
+        files::write(&folder, pod, address, &self.names)
+            .map_err(|error| format!("write {}: {error}", folder.display()))?;
         self.machine.mount(sandbox.supervisor(), self.volumes(pod).memory(pod)).await
     }
 
@@ -286,7 +287,13 @@ impl<M: Machine> Shared<M> {
     }
 
     /// The preStop hook, for at most `timeout`.
-    pub(crate) async fn pre_stop(&self, pod: &Pod, container: &Container, target: &Target<M::Sandbox>, timeout: Duration) {
+    pub(crate) async fn pre_stop(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        target: &Target<M::Sandbox>,
+        timeout: Duration,
+    ) {
         let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
         let Some(hook) = hook else { return };
         let ran = tokio::time::timeout(timeout, probe::hook(target, hook, container, timeout)).await;

@@ -20,9 +20,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
-use crate::observed::{
-    Container, Drain, Ended, Observed, Phase, Role, Shutdown, Stage, Stop, StopStage, Why,
-};
+use crate::observed::{Container, Drain, Ended, Observed, Phase, Role, Shutdown, Stage, Stop, StopStage, Why};
 
 /// The least time between the stop signal and KILL, also after a long preStop hook.
 const LEAST_GRACE: Duration = Duration::from_secs(2);
@@ -124,9 +122,8 @@ impl Observed {
 
     /// Whether the pod's containers have come to their end.
     pub(crate) fn complete(&self) -> bool {
-        let failed_init = self
-            .of_role(Role::Init)
-            .any(|container| container.finished().is_some_and(|run| !run.succeeded()));
+        let failed_init =
+            self.of_role(Role::Init).any(|container| container.finished().is_some_and(|run| !run.succeeded()));
         let mut main = self.of_role(Role::Main).peekable();
         failed_init || (main.peek().is_some() && main.all(|container| container.finished().is_some()))
     }
@@ -208,14 +205,15 @@ impl Observed {
     /// Containers proper end first, then the sidecars, the last one first; past the deadline all at once.
     fn stop_containers(&mut self, deadline: Instant, now: Instant) {
         let main_alive = self.containers.iter().any(|container| container.role != Role::Sidecar && container.alive());
-        let last_sidecar = self.containers.iter().rposition(|container| container.role == Role::Sidecar && container.alive());
+        let last_sidecar =
+            self.containers.iter().rposition(|container| container.role == Role::Sidecar && container.alive());
         for (at, container) in self.containers.iter_mut().enumerate().filter(|(_, container)| container.running()) {
             let turn = match container.role {
                 Role::Sidecar => !main_alive && last_sidecar == Some(at),
                 Role::Init | Role::Main => true,
             };
             if turn || deadline <= now {
-                let stop = container.stop.get_or_insert(Stop { stage: StopStage::Hook, deadline });
+                let stop = container.stop.get_or_insert(Stop::by(deadline));
                 stop.deadline = stop.deadline.min(deadline);
             }
         }
@@ -244,7 +242,7 @@ impl Container {
         }
         let name = self.name.clone();
         let stop = self.stop.as_mut()?;
-        let force = stop.deadline <= now;
+        let force = stop.kill_at() <= now;
         match stop.stage {
             StopStage::Killed => None,
             _ if force => {
@@ -256,7 +254,7 @@ impl Container {
                 Some(Action::Hook(name))
             }
             StopStage::Signal => {
-                stop.deadline = stop.deadline.max(now + LEAST_GRACE);
+                stop.earliest = Some(now + LEAST_GRACE);
                 stop.stage = StopStage::Signalled;
                 Some(Action::Terminate(name))
             }
@@ -277,7 +275,7 @@ impl Container {
             Phase::Ended { restart, .. } => *restart,
             _ => None,
         };
-        due.into_iter().chain(self.stop.filter(|stop| stop.stage != StopStage::Killed).map(|stop| stop.deadline))
+        due.into_iter().chain(self.stop.filter(|stop| stop.stage != StopStage::Killed).map(|stop| stop.kill_at()))
     }
 
     /// The reason to show for what holds this container: an image error becomes a back-off after a moment.

@@ -35,7 +35,8 @@ pub(crate) struct Runs(Arc<Mutex<HashMap<(String, String), Entry>>>);
 impl Runs {
     /// Takes note of a pod's runs.
     pub(crate) fn update(&self, pod: &Pod, observed: &Observed) {
-        let table: Table = observed.containers.iter().map(|each| (each.name.clone(), runs_of(observed, each))).collect();
+        let table: Table =
+            observed.containers.iter().map(|each| (each.name.clone(), runs_of(observed, each))).collect();
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = entries.entry(key(pod)).or_insert_with(|| new_entry(pod));
         if entry.pod.metadata.uid != pod.metadata.uid {

@@ -162,8 +162,22 @@ pub(crate) enum StopStage {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Stop {
     pub(crate) stage: StopStage,
-    /// When KILL is due.
+    /// When KILL is due; a change of the pod's grace moves it.
     pub(crate) deadline: Instant,
+    /// Before this no KILL is sent whatever the deadline says.
+    pub(crate) earliest: Option<Instant>,
+}
+
+impl Stop {
+    /// An ending that begins with the hook.
+    pub(crate) fn by(deadline: Instant) -> Self {
+        Self { stage: StopStage::Hook, deadline, earliest: None }
+    }
+
+    /// When KILL is sent.
+    pub(crate) fn kill_at(&self) -> Instant {
+        self.earliest.map_or(self.deadline, |earliest| self.deadline.max(earliest))
+    }
 }
 
 /// One container of the pod.
@@ -504,7 +518,8 @@ impl Observed {
             Happened::HookDone { container } => self.take_hook_done(&container),
             Happened::NotKilled { container } => {
                 if let Some(stop) = self.container_mut(&container).and_then(|container| container.stop.as_mut()) {
-                    *stop = Stop { stage: StopStage::Signalled, deadline: now + Duration::from_secs(1) };
+                    stop.stage = StopStage::Signalled;
+                    stop.earliest = Some(now + Duration::from_secs(1));
                 }
             }
             Happened::Dismantled => self.take_dismantled(),
@@ -582,7 +597,7 @@ impl Observed {
             }
             Err(StartFailure::Hook { pid, since, grace }) => {
                 container.phase = Phase::Running { pid, since };
-                container.stop = Some(Stop { stage: StopStage::Signal, deadline: now + grace });
+                container.stop = Some(Stop { stage: StopStage::Signal, ..Stop::by(now + grace) });
             }
         }
     }
@@ -613,7 +628,7 @@ impl Observed {
             Verdict::Started => container.started = true,
             Verdict::Ready(ready) => container.ready = *ready,
             Verdict::Unhealthy { grace } => {
-                container.stop = Some(Stop { stage: StopStage::Hook, deadline: now + *grace });
+                container.stop = Some(Stop::by(now + *grace));
             }
         }
     }

@@ -48,7 +48,8 @@ fn parse(table: &str) -> impl Iterator<Item = u16> {
 
 /// Addresses are groups of four bytes, each group in this machine's byte order.
 fn is_loopback(address: &str) -> bool {
-    let group = |at: usize| address.get(at..at + 8).and_then(|group| u32::from_str_radix(group, 16).ok()).map(u32::to_ne_bytes);
+    let group =
+        |at: usize| address.get(at..at + 8).and_then(|group| u32::from_str_radix(group, 16).ok()).map(u32::to_ne_bytes);
     let loopback_v4 = |bytes: [u8; 4]| bytes[0] == 127;
     match address.len() {
         8 => group(0).is_some_and(loopback_v4),
@@ -103,11 +104,13 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    const HEAD: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+    const HEAD: &str =
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
 
     #[test]
     fn only_listening_sockets_that_can_be_reached_count() {
-        let row = |local: &str, state: &str| format!("   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000\n");
+        let row =
+            |local: &str, state: &str| format!("   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000\n");
         let table = [
             row("00000000:1F90", "0A"),
             row("0100007F:1F91", "0A"),

@@ -20,7 +20,10 @@ use crate::observed::{Container, Drain, Ended, Exit, Observed, Phase, Shutdown, 
 pub(crate) enum Run {
     /// Begun when the engine went down; it must not be trusted to start or not to start.
     HalfMade,
-    Running { pid: i32, since: Timestamp },
+    Running {
+        pid: i32,
+        since: Timestamp,
+    },
     Exited(Exit),
 }
 
@@ -79,7 +82,11 @@ fn remember(container: &mut Container, status: &ContainerStatus) {
     let begun = status.container_id.as_ref().is_some_and(|id| !id.is_empty());
     container.runs = if begun { restarts + 1 } else { 0 };
     container.backoff = Backoff::after_restarts(restarts);
-    container.last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref()).map(|run| ended(run, restarts.saturating_sub(1)));
+    container.last = status
+        .last_state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref())
+        .map(|run| ended(run, restarts.saturating_sub(1)));
     if !status.image_id.is_empty() {
         container.image =
             Some(Arc::new(Image { name: status.image.clone(), id: status.image_id.clone(), ..Image::default() }));
@@ -111,7 +118,8 @@ fn resume(
     match run {
         Run::Running { pid, since } => {
             container.phase = Phase::Running { pid: *pid, since: *since };
-            container.started = told_of_this_run.is_some_and(|status| status.started == Some(true)) || !container.awaits_startup;
+            container.started =
+                told_of_this_run.is_some_and(|status| status.started == Some(true)) || !container.awaits_startup;
             container.ready = told_of_this_run.is_some_and(|status| status.ready) || !container.awaits_readiness;
         }
         Run::Exited(exit) => {
@@ -183,7 +191,8 @@ mod tests {
     async fn a_running_container_keeps_process_restarts_and_readiness() {
         let (now, wall) = at();
         let run = Run::Running { pid: 42, since: wall };
-        let observed = recover(&pod("Always", running(3)), Some(&found(&[("c-2", Run::HalfMade), ("c-3", run)])), now, wall);
+        let observed =
+            recover(&pod("Always", running(3)), Some(&found(&[("c-2", Run::HalfMade), ("c-3", run)])), now, wall);
         let container = &observed.containers[0];
         assert_eq!(observed.stage, Stage::Ready);
         assert_eq!((container.attempt(), container.is_ready()), (3, true));

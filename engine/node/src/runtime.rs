@@ -54,7 +54,13 @@ pub(crate) fn last_words_file(pod_folder: &Path, run: &str) -> PathBuf {
 }
 
 /// What a run said at its end: its termination message, or the end of its log if the pod wants that for errors.
-pub(crate) fn last_words(home: &Path, pod_folder: &Path, pod: &Pod, (name, attempt): (&str, u32), code: i32) -> Option<String> {
+pub(crate) fn last_words(
+    home: &Path,
+    pod_folder: &Path,
+    pod: &Pod,
+    (name, attempt): (&str, u32),
+    code: i32,
+) -> Option<String> {
     let file = last_words_file(pod_folder, &crate::observed::run_id(name, attempt));
     let words = std::fs::read(file).unwrap_or_default();
     let words = String::from_utf8_lossy(&words[..words.len().min(LONGEST_WORDS)]).into_owned();

@@ -45,7 +45,8 @@ fn answer(home: &std::path::Path, runs: &Runs, request: &Request<Body>) -> Resul
     let known = runs.find(namespace, name);
     let (pod, table) = known.ok_or_else(|| (StatusCode::NOT_FOUND, format!("pod \"{name}\" is not on this node")))?;
     let of = table.borrow().get(container).cloned();
-    let of = of.ok_or_else(|| (StatusCode::NOT_FOUND, format!("container \"{container}\" is not in pod \"{name}\"")))?;
+    let of =
+        of.ok_or_else(|| (StatusCode::NOT_FOUND, format!("container \"{container}\" is not in pod \"{name}\"")))?;
     let run = if query.previous { of.previous } else { of.newest };
     let Some(run) = run else {
         let message = if query.previous {

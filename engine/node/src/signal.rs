@@ -13,7 +13,9 @@ pub(crate) fn number(name: &str) -> Option<i32> {
     if let Some(offset) = bare.strip_prefix("RTMIN+") {
         return offset.parse::<i32>().ok().map(|offset| 34 + offset).filter(|number| *number <= 64);
     }
-    nix::sys::signal::Signal::iterator().find(|signal| signal.as_str() == format!("SIG{bare}")).map(|signal| signal as i32)
+    nix::sys::signal::Signal::iterator()
+        .find(|signal| signal.as_str() == format!("SIG{bare}"))
+        .map(|signal| signal as i32)
 }
 
 #[cfg(test)]

@@ -72,7 +72,11 @@ impl Plan<'_> {
             (None, Some(args)) => [self.image.entrypoint.clone(), expand(args)].concat(),
             (None, None) => [self.image.entrypoint.clone(), self.image.cmd.clone()].concat(),
         };
-        if all.is_empty() { Err("no command specified: neither the container nor its image names one".to_owned()) } else { Ok(all) }
+        if all.is_empty() {
+            Err("no command specified: neither the container nor its image names one".to_owned())
+        } else {
+            Ok(all)
+        }
     }
 
     fn mounts(&self) -> Result<(Vec<Mount>, Vec<PodMount>), String> {

@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP, Pod,
-    PodCondition, PodIP, PodStatus,
+    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP,
+    Pod, PodCondition, PodIP, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::time::Instant;
@@ -97,7 +97,8 @@ pub(crate) fn phase(observed: &Observed) -> &'static str {
         Phase::Waiting(_) | Phase::Fetching | Phase::Fetched | Phase::Starting => container.last.clone(),
         Phase::Running { .. } => None,
     };
-    let over = |container: &&Container| if ended { last_run(container).is_some() } else { container.finished().is_some() };
+    let over =
+        |container: &&Container| if ended { last_run(container).is_some() } else { container.finished().is_some() };
     if !mains.is_empty() && mains.iter().all(over) {
         let succeeded = mains.iter().all(|container| last_run(container).is_some_and(|run| run.succeeded()));
         return if succeeded { "Succeeded" } else { "Failed" };
@@ -259,7 +260,8 @@ fn findings(pod: &Pod, observed: &Observed, phase: &str) -> Vec<Finding> {
     };
     if containers_ready && !closed.is_empty() {
         ready.reason = Some("ReadinessGatesNotReady");
-        ready.message = Some(format!("corresponding condition of pod readiness gate \"{}\" is not True.", closed.join("\", \"")));
+        ready.message =
+            Some(format!("corresponding condition of pod readiness gate \"{}\" is not True.", closed.join("\", \"")));
     }
     vec![
         Finding { kind: "PodReadyToStartContainers", holds: sandbox, reason: None, message: None },

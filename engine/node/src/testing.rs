@@ -116,7 +116,8 @@ impl Place {
     pub(crate) fn exit(&self, run: &str, code: i32) {
         self.state.send_modify(|state| {
             let now = SystemTime::now();
-            let end = ContainerState::Exited { code, signal: None, out_of_memory: false, started_at: now, finished_at: now };
+            let end =
+                ContainerState::Exited { code, signal: None, out_of_memory: false, started_at: now, finished_at: now };
             state.containers.insert(run.to_owned(), end);
         });
     }
@@ -153,7 +154,10 @@ impl Machine for Imagined {
 
     async fn fetch(&self, image: &str, _policy: PullPolicy) -> ImageAnswer {
         if self.missing.lock().expect("not poisoned").iter().any(|missing| missing == image) {
-            return (Err(("ErrImagePull".to_owned(), format!("no {image}"))), vec![Told::Warning("Failed", image.to_owned())]);
+            return (
+                Err(("ErrImagePull".to_owned(), format!("no {image}"))),
+                vec![Told::Warning("Failed", image.to_owned())],
+            );
         }
         let entrypoint = vec!["/run".to_owned()];
         let image = Image { name: image.to_owned(), id: format!("{image}@sha256:0"), entrypoint, ..Image::default() };
@@ -187,7 +191,9 @@ impl Sandbox for Place {
             return Err(StartFailure::Run("executable \"/nope\" not found".to_owned()));
         }
         self.state.send_modify(|state| {
-            state.containers.insert(spec.id.clone(), ContainerState::Running { pid: 42, started_at: SystemTime::now() });
+            state
+                .containers
+                .insert(spec.id.clone(), ContainerState::Running { pid: 42, started_at: SystemTime::now() });
         });
         Ok(Begun { pid: 42, since: Timestamp::now(), warnings: Vec::new() })
     }

@@ -56,7 +56,8 @@ impl Accounts {
 fn read_inside(layer: &Path, path: &str) -> Option<String> {
     let root = rustix::fs::open(layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS);
+    let file =
+        rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS);
     let file = std::fs::File::from(file.ok()?);
     file.metadata().ok().filter(std::fs::Metadata::is_file)?;
     let mut text = Vec::new();
@@ -76,7 +77,9 @@ pub(crate) fn user(pod: &Pod, container: &Container, image_user: &str, lowers: &
     let uid = match &known {
         Some((uid, ..)) => *uid,
         None if wanted.is_empty() => 0,
-        None => wanted.parse().map_err(|_| format!("unable to find user {wanted}: no matching entries in passwd file"))?,
+        None => {
+            wanted.parse().map_err(|_| format!("unable to find user {wanted}: no matching entries in passwd file"))?
+        }
     };
     if own.run_as_non_root.or(of_pod.run_as_non_root) == Some(true) && uid == 0 {
         return Err("container has runAsNonRoot and image will run as root".to_owned());
@@ -111,7 +114,8 @@ mod tests {
         let home = tempfile::tempdir().expect("a folder");
         let layer = home.path().join("layer");
         std::fs::create_dir_all(layer.join("etc")).expect("made");
-        std::fs::write(layer.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\napp:x:1001:1002::/:/bin/sh\n").expect("written");
+        std::fs::write(layer.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\napp:x:1001:1002::/:/bin/sh\n")
+            .expect("written");
         std::fs::write(layer.join("etc/group"), "root:x:0:\nweb:x:33:app,other\nstaff:x:50:\n").expect("written");
         let empty = home.path().join("empty");
         std::fs::create_dir(&empty).expect("made");
@@ -120,8 +124,10 @@ mod tests {
 
     fn decide(pod: Value, own: Value, image_user: &str) -> Result<User, String> {
         let (_home, lowers) = layers();
-        let container: Container = serde_json::from_value(json!({"name": "c", "securityContext": own})).expect("a container");
-        let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [], "securityContext": pod}})).expect("a pod");
+        let container: Container =
+            serde_json::from_value(json!({"name": "c", "securityContext": own})).expect("a container");
+        let pod: Pod =
+            serde_json::from_value(json!({"spec": {"containers": [], "securityContext": pod}})).expect("a pod");
         user(&pod, &container, image_user, &lowers)
     }
 

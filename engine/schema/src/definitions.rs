@@ -11,7 +11,7 @@ use crate::registry::Definitions;
 static SHAPES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/shapes.z"));
 static DEFINITIONS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/definitions.z"));
 
-/// Changes whenever a definition does.
+/// Changes whenever a definition, a row or the writing of documents does.
 pub(crate) const FINGERPRINT: &str = include_str!(concat!(env!("OUT_DIR"), "/definitions.hash"));
 
 fn inflate(bytes: &[u8]) -> String {

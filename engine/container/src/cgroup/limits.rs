@@ -112,7 +112,12 @@ fn optional(file: &Path, value: &str) -> io::Result<()> {
 fn share_of_pod(pod: &Path, file: &str) -> io::Result<()> {
     let mut sum = 0;
     for entry in fs::read_dir(pod)? {
-        let value = fs::read_to_string(entry?.path().join(file)).unwrap_or_default();
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            continue;
+        }
+        // A neighbour may be removed at this moment.
+        let value = fs::read_to_string(entry.path().join(file)).unwrap_or_default();
         sum += value.trim().parse::<u64>().unwrap_or(0);
     }
     let most = if file == "cpu.weight" { 10_000 } else { LARGEST_SHARES };

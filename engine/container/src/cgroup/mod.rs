@@ -172,8 +172,21 @@ impl Group {
         Ok(true)
     }
 
-    /// Removes the group and those below, in all hierarchies; their processes must have ended, or be ending.
+    /// Removes the group and those below, in all hierarchies, and kills whatever is still in them.
     pub(crate) fn remove(&self) -> io::Result<()> {
+        let mut busy = false;
+        for (_, folder) in self.folders() {
+            for below in tree(&folder)? {
+                match gone_is_fine(fs::remove_dir(&below)) {
+                    Err(error) if error.kind() == io::ErrorKind::ResourceBusy => busy = true,
+                    other => other?,
+                }
+            }
+        }
+        if !busy {
+            return Ok(());
+        }
+        self.kill()?;
         for (_, folder) in self.folders() {
             for below in tree(&folder)? {
                 remove_when_empty(&below)?;

@@ -130,7 +130,8 @@ impl Pod {
         if let Some(connection) = &self.0.connection {
             // Whatever it cannot do, or not in time, the sweep does.
             match timeout(SHUTDOWN_LIMIT, connection.ask(Operation::Shutdown)).await {
-                Ok(Ok(_)) => self.gone().await,
+                Ok(Ok(_)) if self.gone().await => return reclaim::files(&self.0.paths).await,
+                Ok(Ok(_)) => tracing::warn!(uid = self.uid(), "the supervisor does not end and is killed"),
                 Ok(Err(ContainerError::Lost { .. })) => {}
                 Ok(Err(error)) => tracing::warn!(uid = self.uid(), %error, "the supervisor could not shut down"),
                 Err(_) => tracing::warn!(uid = self.uid(), "the supervisor does not shut down and is killed"),
@@ -140,10 +141,10 @@ impl Pod {
     }
 
     /// Waits until the supervisor has closed its end, which is the last thing it does.
-    async fn gone(&self) {
+    async fn gone(&self) -> bool {
         let mut state = self.state();
         // An error means that the connection has ended, too.
-        drop(timeout(SHUTDOWN_LIMIT, state.wait_for(|state| state.lost)).await);
+        timeout(SHUTDOWN_LIMIT, state.wait_for(|state| state.lost)).await.is_ok()
     }
 }
 

@@ -31,13 +31,21 @@ pub(super) fn process_of(paths: &PodPaths, id: &str) -> Option<Identity> {
     disk::read::<Kept>(&paths.container(id).state()).ok()?.process
 }
 
+/// Removes what a supervisor leaves that has shut down in order.
+pub(super) async fn files(paths: &PodPaths) -> Result<(), ContainerError> {
+    blocking(paths, tidy).await
+}
+
 /// Leaves nothing of the pod: no process, no control group, no file of ours. Files of others in its folder stay.
 pub(super) async fn pod(paths: &PodPaths) -> Result<(), ContainerError> {
+    blocking(paths, sweep).await
+}
+
+async fn blocking(paths: &PodPaths, work: fn(&PodPaths) -> io::Result<()>) -> Result<(), ContainerError> {
     let uid = paths.uid.clone();
     let paths = paths.clone();
-    let swept = tokio::task::spawn_blocking(move || sweep(&paths)).await;
-    swept
-        .map_err(|error| Failure::internal(format!("cleaning up pod {uid}: {error}")))?
+    let done = tokio::task::spawn_blocking(move || work(&paths)).await;
+    done.map_err(|error| Failure::internal(format!("cleaning up pod {uid}: {error}")))?
         .map_err(ContainerError::io(format!("clean up pod {uid}")))
 }
 
@@ -50,9 +58,12 @@ fn sweep(paths: &PodPaths) -> io::Result<()> {
             return Err(io::Error::other("the supervisor does not end"));
         }
     }
-    let group = Group::new(&paths.cgroup)?;
-    group.kill()?;
-    group.remove()?;
+    Group::new(&paths.cgroup)?.remove()?;
+    tidy(paths)
+}
+
+/// Removes the files, when no process uses them any more.
+fn tidy(paths: &PodPaths) -> io::Result<()> {
     disk::remove_file(&paths.socket)?;
     disk::remove_folder(&paths.containers())?;
     disk::remove_folder(&paths.shared_memory())?;

@@ -187,6 +187,7 @@ impl Runtime {
         }
         let cgroup = self.layout.cgroup.clone();
         let swept = tokio::task::spawn_blocking(move || {
+            // Killed first in all of it: pods whose folder is gone have no other mark.
             let group = Group::new(&cgroup)?;
             group.kill()?;
             group.remove()

@@ -265,8 +265,6 @@ fn silent(paths: &ContainerPaths, overdue: bool, status: i32) -> Failure {
 }
 
 fn erase(paths: &ContainerPaths) -> io::Result<()> {
-    let group = Group::new(&paths.cgroup)?;
-    group.kill()?;
-    group.remove()?;
+    Group::new(&paths.cgroup)?.remove()?;
     disk::remove_folder(&paths.folder)
 }

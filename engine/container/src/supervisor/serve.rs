@@ -205,7 +205,7 @@ impl Supervisor {
         if !all_ended && Instant::now() < deadline {
             return None;
         }
-        let swept = Group::new(&self.paths.cgroup).and_then(|pod| pod.kill().and_then(|()| pod.remove()));
+        let swept = Group::new(&self.paths.cgroup).and_then(|pod| pod.remove());
         let outcome = swept.and_then(|()| disk::remove_file(&self.paths.socket)).map_or_else(
             |error: io::Error| Outcome::Failed(Failure::internal(format!("cannot clean up the pod: {error}"))),
             |()| Outcome::Done,

@@ -75,7 +75,8 @@ impl Life {
             Some(Phase::Running { since, .. }) => *since,
             other => panic!("{run} does not run: {other:?}"),
         };
-        let exit = Exit { code, signal: None, out_of_memory: false, started_at: since, finished_at: self.wall, message: None };
+        let exit =
+            Exit { code, signal: None, out_of_memory: false, started_at: since, finished_at: self.wall, message: None };
         self.take(Happened::Runtime { exits: BTreeMap::from([(run.to_owned(), exit)]), lost: false })
     }
 
@@ -374,7 +375,9 @@ fn happen(life: &mut Life, event: u8) {
         4 => drop(first(life, Container::running).map(|(_, run)| life.exit(&run, 0))),
         5 => drop(first(life, Container::running).map(|(_, run)| life.exit(&run, 1))),
         6 if matches!(life.observed.stage, Stage::Dismantling { .. }) => drop(life.take(Happened::Dismantled)),
-        7 if life.observed.shutdown.is_some_and(|shutdown| shutdown.drain == Drain::Waiting) => drop(life.take(Happened::Drained)),
+        7 if life.observed.shutdown.is_some_and(|shutdown| shutdown.drain == Drain::Waiting) => {
+            drop(life.take(Happened::Drained))
+        }
         8 if life.observed.removing => drop(life.take(Happened::Removed { gone: true })),
         _ => drop(life.wait(1)),
     }

@@ -11,10 +11,10 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::Sender;
 
+use super::Query;
 use super::files::{open_all, replaced};
 use super::line::Renderer;
 use super::read::{Lines, tail_start};
-use super::Query;
 
 type Chunks = Sender<io::Result<Bytes>>;
 
@@ -114,7 +114,10 @@ impl Watch {
         let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let folder = path.parent().unwrap_or(Path::new("/"));
         inotify::add_watch(&descriptor, folder, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
-        #[expect(deprecated, reason = "the descriptor is owned here and never replaced, so the safe constructor is sound")]
+        #[expect(
+            deprecated,
+            reason = "the descriptor is owned here and never replaced, so the safe constructor is sound"
+        )]
         let events = AsyncFd::new(descriptor)?;
         Ok(Self { events })
     }

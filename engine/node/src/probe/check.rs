@@ -75,10 +75,15 @@ fn port(port: &IntOrString, container: &Container) -> Result<u16, String> {
         }
     };
     let number = number.and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0);
-    number.ok_or_else(|| format!("the container has no port {}", match port {
-        IntOrString::Int(number) => number.to_string(),
-        IntOrString::String(name) => format!("\"{name}\""),
-    }))
+    number.ok_or_else(|| {
+        format!(
+            "the container has no port {}",
+            match port {
+                IntOrString::Int(number) => number.to_string(),
+                IntOrString::String(name) => format!("\"{name}\""),
+            }
+        )
+    })
 }
 
 /// Whom the questions go to.
@@ -97,7 +102,8 @@ impl<S: Sandbox> Target<S> {
             Check::Exec(command) => self.exec(command, timeout).await,
             Check::Http(get) => {
                 let asked = tokio::time::timeout(timeout, get.ask(self.address)).await;
-                asked.unwrap_or_else(|_| Err(format!("Get \"{}\": no answer within {timeout:?}", get.url(self.address))))
+                asked
+                    .unwrap_or_else(|_| Err(format!("Get \"{}\": no answer within {timeout:?}", get.url(self.address))))
             }
             Check::Tcp { host, port } => {
                 let host = host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| self.address.to_string());

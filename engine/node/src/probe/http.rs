@@ -60,13 +60,18 @@ impl Get {
     async fn send(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin, host: &str) -> Result<StatusCode, String> {
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-        let request = self.request(host)?;
-        tokio::pin!(connection);
+        let answer = sender.send_request(self.request(host)?);
+        tokio::pin!(connection, answer);
         // Both are dropped with the head of the answer; nobody reads its body.
-        tokio::select! {
-            answer = sender.send_request(request) => answer.map(|answer| answer.status()).map_err(|error| error.to_string()),
-            ended = &mut connection => Err(ended.err().map_or("the connection was closed".to_owned(), |error| error.to_string())),
-        }
+        let answered = tokio::select! {
+            answered = &mut answer => answered,
+            ended = &mut connection => match ended {
+                // The server closed behind its answer, which is at hand already.
+                Ok(()) => answer.await,
+                Err(error) => Err(error),
+            },
+        };
+        answered.map(|answer| answer.status()).map_err(|error| error.to_string())
     }
 
     fn request(&self, host: &str) -> Result<Request<Empty<Bytes>>, String> {

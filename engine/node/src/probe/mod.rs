@@ -14,8 +14,8 @@ use k8s_openapi::api::core::v1::{Container, Probe};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub(crate) use check::{Target, hook};
 use check::{Check, Outcome};
+pub(crate) use check::{Target, hook};
 use tally::{Limits, Tally};
 
 use crate::machine::Sandbox;

@@ -11,7 +11,9 @@ pub(super) struct Limits {
 
 impl Limits {
     pub(super) fn of(probe: &Probe) -> Self {
-        let limit = |value: Option<i32>, default| value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0).unwrap_or(default);
+        let limit = |value: Option<i32>, default| {
+            value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0).unwrap_or(default)
+        };
         Self { success: limit(probe.success_threshold, 1), failure: limit(probe.failure_threshold, 3) }
     }
 }

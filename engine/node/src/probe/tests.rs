@@ -71,7 +71,9 @@ async fn http_answers_from_200_to_399_are_a_success() {
     assert_eq!(outcome, Err("HTTP probe failed with statuscode: 500".to_owned()));
     code.store(200, Ordering::Relaxed);
     let headers = json!([{"name": "X-Want", "value": "yes"}]);
-    ask(json!({"httpGet": {"port": port, "path": "/headers", "httpHeaders": headers}})).await.expect("the header is sent");
+    ask(json!({"httpGet": {"port": port, "path": "/headers", "httpHeaders": headers}}))
+        .await
+        .expect("the header is sent");
     ask(json!({"httpGet": {"port": port, "path": "headers"}})).await.expect_err("the header is missing");
 }
 
@@ -151,7 +153,8 @@ async fn a_liveness_probe_gives_up_after_its_threshold_and_delay() {
 async fn startup_comes_first_and_holds_the_others_back() {
     let fails = json!({"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 3});
     let told = reports(prober(json!({"startupProbe": fails, "livenessProbe": fails})).await, 9).await;
-    let kinds: Vec<bool> = told.iter().map(|report| matches!(report, Report::Failed(text) if text.starts_with("Startup"))).collect();
+    let kinds: Vec<bool> =
+        told.iter().map(|report| matches!(report, Report::Failed(text) if text.starts_with("Startup"))).collect();
     assert_eq!(kinds, [true, true, true, false]);
     assert_eq!(told[3], Report::Verdict(Verdict::Unhealthy { grace: Duration::from_secs(30) }));
 

@@ -1,8 +1,8 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::observed::{Happened, StartFailure};
 use crate::image::Image;
+use crate::observed::{Happened, StartFailure};
 use std::sync::Arc;
 
 fn pod(spec: Value) -> Pod {
@@ -36,7 +36,11 @@ fn run(observed: &mut Observed, pod: &Pod, name: &str, at: (Instant, Timestamp))
     if observed.stage == Stage::Preparing {
         observed.take(Happened::Prepared(Ok(Some(Ipv4Addr::new(10, 0, 0, 1)))), now, wall);
     }
-    let image = Image { name: "docker.io/library/i:1".to_owned(), id: "docker.io/library/i@sha256:0".to_owned(), ..Image::default() };
+    let image = Image {
+        name: "docker.io/library/i:1".to_owned(),
+        id: "docker.io/library/i@sha256:0".to_owned(),
+        ..Image::default()
+    };
     observed.take(Happened::Fetched { container: name.to_owned(), result: Ok(Arc::new(image)) }, now, wall);
     observed.step(pod, now, wall);
     observed.take(Happened::Started { container: name.to_owned(), result: Ok((1, wall)) }, now, wall);
@@ -97,7 +101,8 @@ async fn a_condition_keeps_its_time_until_it_changes() {
 
 #[tokio::test]
 async fn conditions_of_others_are_neither_shown_nor_counted() {
-    let (mut pod, at) = (pod(json!({"containers": [{"name": "a"}], "readinessGates": [{"conditionType": "gate"}]})), at());
+    let (mut pod, at) =
+        (pod(json!({"containers": [{"name": "a"}], "readinessGates": [{"conditionType": "gate"}]})), at());
     let mut observed = Observed::fresh(&pod, at.1);
     run(&mut observed, &pod, "a", at);
     let status = of(&pod, &observed, at);
@@ -117,7 +122,10 @@ async fn a_crash_loop_shows_the_wait_and_the_last_run() {
     run(&mut observed, &pod, "a", at);
     let again = of(&pod, &observed, at).container_statuses.expect("statuses")[0].clone();
     let last = again.last_state.and_then(|state| state.terminated).expect("an end");
-    assert_eq!((last.reason.as_deref(), last.exit_code, last.message.as_deref()), (Some("OOMKilled"), 137, Some("bye")));
+    assert_eq!(
+        (last.reason.as_deref(), last.exit_code, last.message.as_deref()),
+        (Some("OOMKilled"), 137, Some("bye"))
+    );
     assert_eq!(again.restart_count, 1);
 
     exit(&mut observed, "a-1", 2, false, at);
@@ -157,7 +165,8 @@ async fn containers_behind_an_init_container_are_initializing() {
     run(&mut observed, &pod, "i", at);
     let status = of(&pod, &observed, at);
     assert_eq!(status.phase.as_deref(), Some("Pending"));
-    let waiting = status.container_statuses.as_ref().expect("statuses")[0].state.clone().and_then(|state| state.waiting);
+    let waiting =
+        status.container_statuses.as_ref().expect("statuses")[0].state.clone().and_then(|state| state.waiting);
     assert_eq!(waiting.and_then(|waiting| waiting.reason).as_deref(), Some("PodInitializing"));
     assert_eq!(condition_of(&status, "Initialized").message.as_deref(), Some("containers with incomplete status: [i]"));
     exit(&mut observed, "i-0", 0, false, at);

@@ -103,7 +103,13 @@ fn keys(
         match found.get(item.key.as_str()) {
             Some(value) => files.push(file(&item.path, item.mode, mode, value.to_vec())),
             None if optional => {}
-            None => return Err(format!("references non-existent {} key: {}", what.split(' ').next().unwrap_or(what), item.key)),
+            None => {
+                return Err(format!(
+                    "references non-existent {} key: {}",
+                    what.split(' ').next().unwrap_or(what),
+                    item.key
+                ));
+            }
         }
     }
     Ok(files)

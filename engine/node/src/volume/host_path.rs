@@ -16,11 +16,41 @@ pub(super) fn check(path: &Path, kind: &str) -> Result<(), String> {
         "" if found.is_some() => Ok(()),
         "" | "DirectoryOrCreate" if found.is_none() => make_folder(path),
         "FileOrCreate" if found.is_none() => make_file(path),
-        "DirectoryOrCreate" | "Directory" => if is(FileType::is_dir) { Ok(()) } else { refuse("a directory") },
-        "FileOrCreate" | "File" => if is(FileType::is_file) { Ok(()) } else { refuse("a file") },
-        "Socket" => if is(FileType::is_socket) { Ok(()) } else { refuse("a socket file") },
-        "CharDevice" => if is(FileType::is_char_device) { Ok(()) } else { refuse("a character device") },
-        "BlockDevice" => if is(FileType::is_block_device) { Ok(()) } else { refuse("a block device") },
+        "DirectoryOrCreate" | "Directory" => {
+            if is(FileType::is_dir) {
+                Ok(())
+            } else {
+                refuse("a directory")
+            }
+        }
+        "FileOrCreate" | "File" => {
+            if is(FileType::is_file) {
+                Ok(())
+            } else {
+                refuse("a file")
+            }
+        }
+        "Socket" => {
+            if is(FileType::is_socket) {
+                Ok(())
+            } else {
+                refuse("a socket file")
+            }
+        }
+        "CharDevice" => {
+            if is(FileType::is_char_device) {
+                Ok(())
+            } else {
+                refuse("a character device")
+            }
+        }
+        "BlockDevice" => {
+            if is(FileType::is_block_device) {
+                Ok(())
+            } else {
+                refuse("a block device")
+            }
+        }
         other => Err(format!("unknown hostPath type \"{other}\"")),
     }
 }

@@ -88,9 +88,8 @@ impl Volumes {
 
     /// The memory volumes, to be mounted inside the pod.
     pub(crate) fn memory(&self, pod: &Pod) -> Vec<PodMount> {
-        let of_memory = |volume: &&Volume| {
-            volume.empty_dir.as_ref().is_some_and(|empty| empty.medium.as_deref() == Some("Memory"))
-        };
+        let of_memory =
+            |volume: &&Volume| volume.empty_dir.as_ref().is_some_and(|empty| empty.medium.as_deref() == Some("Memory"));
         let memory = volumes(pod).filter(of_memory).map(|volume| PodMount::Memory {
             onto: self.folder(&volume.name),
             size: volume.empty_dir.as_ref().and_then(|empty| empty.size_limit.as_ref()).and_then(crate::amount::units),

@@ -37,9 +37,8 @@ fn a_config_map_volume_follows_its_object_by_one_swap() {
     assert_eq!((read(&folder, "a"), read(&folder, "b")), ("1".to_owned(), "2".to_owned()));
     let first = std::fs::read_link(folder.join("..data")).expect("a link");
 
-    let refresh = |contents: &Contents| {
-        volumes.refresh(&Sources { pod: &pod, contents, allocatable: &HERE }).expect("refreshed")
-    };
+    let refresh =
+        |contents: &Contents| volumes.refresh(&Sources { pod: &pod, contents, allocatable: &HERE }).expect("refreshed");
     assert!(!refresh(&contents), "nothing changed");
     let contents = settings(json!({"a": "3", "c": "4"}));
     assert!(refresh(&contents));

@@ -52,7 +52,8 @@ impl<M: Machine> Worker<M> {
     }
 
     fn start(&mut self, name: &str) {
-        let known = self.observed.container(name).and_then(|container| Some((container.attempt(), container.image.clone()?)));
+        let known =
+            self.observed.container(name).and_then(|container| Some((container.attempt(), container.image.clone()?)));
         let (Some((attempt, image)), Some(spec), Some(sandbox)) =
             (known, pod::container(&self.pod, name).cloned(), self.sandbox.clone())
         else {
@@ -90,7 +91,7 @@ impl<M: Machine> Worker<M> {
             return self.happened(Happened::HookDone { container: name });
         };
         let target = self.shared.target(&sandbox, self.observed.address, run);
-        let left = stop.deadline.saturating_duration_since(Instant::now());
+        let left = stop.kill_at().saturating_duration_since(Instant::now());
         self.spawn(|shared, pod| async move {
             shared.pre_stop(&pod, &spec, &target, left).await;
             Done::Happened(Happened::HookDone { container: name })

@@ -125,7 +125,9 @@ async fn a_container_that_exits_is_restarted_and_told() {
     stage.until(is_running).await;
     stage.machine.place().exit("a-0", 3);
     let status = stage
-        .until(|status| status["containerStatuses"][0]["restartCount"] == 1 && status["containerStatuses"][0]["ready"] == true)
+        .until(|status| {
+            status["containerStatuses"][0]["restartCount"] == 1 && status["containerStatuses"][0]["ready"] == true
+        })
         .await;
     assert_eq!(status["containerStatuses"][0]["lastState"]["terminated"]["exitCode"], 3);
     assert!(stage.deeds().contains(&"forget a-0".to_owned()));

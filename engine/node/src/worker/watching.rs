@@ -28,7 +28,8 @@ impl<M: Machine> Worker<M> {
         };
         let Phase::Running { since, .. } = container.phase else { return };
         let attempt = container.attempt();
-        if ports::wanted(&self.pod) && spec.readiness_probe.is_none() && container.awaits_readiness && !container.ready {
+        if ports::wanted(&self.pod) && spec.readiness_probe.is_none() && container.awaits_readiness && !container.ready
+        {
             self.discover(name, attempt, &sandbox);
         }
         if !Prober::<M::Sandbox>::is_needed(&spec) {
@@ -132,7 +133,8 @@ where
         + Send
         + 'static,
 {
-    let changes = kube::runtime::WatchStreamExt::default_backoff(watch_object(Api::<K>::namespaced(client, namespace), name));
+    let changes =
+        kube::runtime::WatchStreamExt::default_backoff(watch_object(Api::<K>::namespaced(client, namespace), name));
     futures::pin_mut!(changes);
     while let Some(change) = changes.next().await {
         match change {
