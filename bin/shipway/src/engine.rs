@@ -190,6 +190,7 @@ impl Engine {
         if ended.is_err() {
             tracing::warn!("some parts did not end in time");
         }
+        self.api.close().await;
     }
 }
 

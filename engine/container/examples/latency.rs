@@ -1,7 +1,7 @@
 //! Measures what a pod costs: time to make it and start a container, time to end it, memory of its supervisor.
 //!
-//! `latency [rounds] [lower...]`: needs root; without a layer it makes one of the host's `sleep`. Prints milliseconds at p50
-//! and p99, one pod after the other, and the supervisors' proportional memory when all run side by side.
+//! `latency [rounds] [lower...]`: needs root; without a layer it makes one of the host's `sleep`. Prints milliseconds
+//! at p50 and p99, one pod after the other, and the supervisors' proportional memory when all run side by side.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -25,20 +25,27 @@ fn main() -> ExitCode {
         executable: "/proc/self/exe".into(),
     };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime.block_on(measure(&Runtime::new(layout).expect("root"), rounds, &folder, &lowers));
+    let pods = Runtime::new(layout).expect("root");
+    let measured = runtime.block_on(async {
+        let task = tokio::spawn(measure(pods.clone(), rounds, folder.clone(), lowers));
+        let measured = task.await;
+        // Also after a panic.
+        pods.teardown().await.expect("a teardown");
+        measured
+    });
     std::fs::remove_dir_all(folder).expect("the folder");
-    ExitCode::SUCCESS
+    if measured.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn measure(runtime: &Runtime, rounds: usize, folder: &Path, lowers: &[PathBuf]) {
+async fn measure(runtime: Runtime, rounds: usize, folder: PathBuf, lowers: Vec<PathBuf>) {
     for pause in [Duration::ZERO, Duration::from_millis(100)] {
         let (mut created, mut started, mut ended) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..rounds {
             tokio::time::sleep(pause).await;
             let begun = Instant::now();
-            let pod = create(runtime, round).await;
+            let pod = create(&runtime, round).await;
             created.push(begun.elapsed());
-            start(&pod, folder, lowers).await;
+            start(&pod, &folder, &lowers).await;
             started.push(begun.elapsed());
             let begun = Instant::now();
             pod.destroy().await.expect("an end");
@@ -52,8 +59,8 @@ async fn measure(runtime: &Runtime, rounds: usize, folder: &Path, lowers: &[Path
     let mut pods = Vec::new();
     let begun = Instant::now();
     for round in 0..rounds {
-        let pod = create(runtime, round).await;
-        start(&pod, folder, lowers).await;
+        let pod = create(&runtime, round).await;
+        start(&pod, &folder, &lowers).await;
         pods.push(pod);
     }
     println!("{rounds} pods side by side in {:?}", begun.elapsed());

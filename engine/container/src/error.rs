@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 /// The stage that failed; named for the reason a kubelet reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureKind {
-    /// `CreateContainerError`: the specification cannot be carried out on this machine (mounts, root filesystem, seccomp).
+    /// `CreateContainerError`: the specification cannot be carried out on this machine (mounts, root filesystem,
+    /// seccomp).
     CreateContainer,
     /// `RunContainerError`: the container was made but its program cannot be run (no such executable, bad directory).
     RunContainer,

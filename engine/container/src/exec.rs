@@ -1,8 +1,9 @@
 //! Runs one command inside a running container, in a helper process of its own, with the container's own rights.
 //!
-//! The helper has one thread. It opens the control groups' doors, enters the namespaces and forks; the child joins the
-//! groups, confines itself like the container's first process and becomes the command. The helper waits with a time limit
-//! and kills the command when it expires or when the engine goes away. Its standard input is a socket to the engine.
+//! The helper has one thread. It opens the control groups' doors, enters the namespaces and forks; the child joins
+//! the groups, confines itself like the container's first process and becomes the command. The helper waits with a
+//! time limit and kills the command when it expires or when the engine goes away. Its standard input is a socket to
+//! the engine.
 
 use std::convert::Infallible;
 use std::fs::{File, OpenOptions};

@@ -1,4 +1,5 @@
-//! Pods and their containers on this machine: namespaces, cgroups v1 and v2, root filesystems, seccomp, logs, exit codes.
+//! Pods and their containers on this machine: namespaces, cgroups v1 and v2, root filesystems, seccomp, logs, exit
+//! codes.
 //!
 //! The engine talks to one small supervisor process per pod, which owns the pod's namespaces and its containers' lives
 //! and outlives the engine. Everything privileged and everything that forks runs in fresh, single-threaded processes of

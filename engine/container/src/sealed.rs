@@ -1,5 +1,5 @@
-//! The executable as the helpers run it: through a read-only mount that exists in no namespace, so that a container that
-//! gets hold of a helper's `/proc/<pid>/exe` cannot write to the binary (CVE-2019-5736).
+//! The executable as the helpers run it: through a read-only mount that exists in no namespace, so that a container
+//! that gets hold of a helper's `/proc/<pid>/exe` cannot write to the binary (CVE-2019-5736).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -24,7 +24,8 @@ pub(crate) fn path_of(fd: &impl AsRawFd) -> PathBuf {
 /// Sets the read-only attribute of a detached or attached mount.
 pub(crate) fn make_read_only(mount: &impl AsFd) -> io::Result<()> {
     let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
-    // SAFETY: the path is an empty C string and the attributes have the size that is passed; the kernel only reads both.
+    // SAFETY: the path is an empty C string and the attributes have the size that is passed; the kernel only reads
+    // both.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,

@@ -1,4 +1,5 @@
-//! The calls of the default profile, as a table: ordinary ones, those of one architecture, those that need a capability.
+//! The calls of the default profile, as a table: ordinary ones, those of one architecture, those that need a
+//! capability.
 
 use crate::capability::Capabilities;
 

@@ -1,4 +1,5 @@
-//! What is observed: the states of a pod's containers, and the outcomes of starting one and of running a command in one.
+//! What is observed: the states of a pod's containers, and the outcomes of starting one and of running a command in
+//! one.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;

@@ -180,7 +180,11 @@ impl Identity {
 }
 
 fn amounts(of: Allocatable) -> Value {
-    let cpu = if of.cpu_milli % 1000 == 0 { (of.cpu_milli / 1000).to_string() } else { format!("{}m", of.cpu_milli) };
+    let cpu = if of.cpu_milli.is_multiple_of(1000) {
+        (of.cpu_milli / 1000).to_string()
+    } else {
+        format!("{}m", of.cpu_milli)
+    };
     json!({
         "cpu": cpu,
         "memory": format!("{}Ki", of.memory / 1024),
@@ -250,7 +254,6 @@ mod tests {
     #[tokio::test]
     async fn a_node_registers_and_makes_its_lease() {
         let (client, asked) = testing::api(|request| match request.method.as_str() {
-            "POST" => testing::Answer::Echo(json!({"metadata": {"name": "here", "uid": "u"}})),
             "PATCH" if request.path.contains("leases") => testing::Answer::NotFound,
             _ => testing::Answer::Echo(json!({"metadata": {"name": "here", "uid": "u"}})),
         });

@@ -187,7 +187,7 @@ impl Images {
         let flight = flight(&self.unpacking, &digest);
         let result = flight
             .get_or_init(|| async {
-                let (store, layers, of) = (self.store.clone(), self.layers.clone(), digest.clone());
+                let (store, layers, of) = (self.store.clone(), self.layers.clone(), digest);
                 let unpacked = tokio::task::spawn_blocking(move || load(&store, &layers, &of)).await;
                 unpacked.map_err(|error| error.to_string()).and_then(|image| image.map(Arc::new))
             })

@@ -102,7 +102,7 @@ impl<M: Machine> Shared<M> {
     }
 
     async fn make_volumes(&self, pod: &Pod) -> Result<(), String> {
-        self.fill_volumes(pod, |volumes, sources| volumes.prepare(sources)).await
+        self.fill_volumes(pod, Volumes::prepare).await
     }
 
     /// Brings volumes that show objects up to date.
@@ -305,9 +305,9 @@ impl<M: Machine> Shared<M> {
         self.warn(pod, Some(&container.name), "FailedPreStopHook", &format!("PreStopHook failed: {error}"));
     }
 
+    /// Where a run is asked and where its pod answers.
     pub(crate) fn target(&self, sandbox: &M::Sandbox, address: Option<Ipv4Addr>, run: String) -> Target<M::Sandbox> {
-        let address = address.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4);
-        Target { sandbox: sandbox.clone(), run, address }
+        Target { sandbox: sandbox.clone(), run, address: address.map_or(self.host, IpAddr::V4) }
     }
 
     /// Removes what the pod leaves on disk when its object is gone.

@@ -6,6 +6,8 @@
 //!
 //! It never reads the store, never decides where a pod runs, and stopping it ends no container.
 
+#![cfg_attr(test, allow(clippy::needless_pass_by_value, reason = "what json! makes is handed over as it stands"))]
+
 mod amount;
 mod backoff;
 mod capacity;

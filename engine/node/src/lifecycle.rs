@@ -129,13 +129,12 @@ impl Observed {
     }
 
     fn step_ready(&mut self, pod: &Pod, now: Instant, actions: &mut Vec<Action>) {
-        match self.shutdown {
-            Some(shutdown) => self.step_shutdown(pod, shutdown, now, actions),
-            None => {
-                self.fetch_due(now, actions);
-                self.start_due(actions);
-                self.probe_due(actions);
-            }
+        if let Some(shutdown) = self.shutdown {
+            self.step_shutdown(pod, shutdown, now, actions);
+        } else {
+            self.fetch_due(now, actions);
+            self.start_due(actions);
+            self.probe_due(actions);
         }
         for container in &mut self.containers {
             if let Some(action) = container.step_stop(pod, now) {

@@ -182,6 +182,7 @@ impl Stop {
 
 /// One container of the pod.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Container {
     pub(crate) name: String,
     pub(crate) role: Role,

@@ -22,9 +22,12 @@ use crate::recover::{Run, recover};
 use crate::worker::{Desired, Worker};
 use crate::{pod, runtime, signal};
 
+/// Pods by uid, and whether their objects are there.
+type Waiting = HashMap<String, (Arc<Pod>, bool)>;
+
 /// The newest state of each pod that has changed since it was last looked at; holds at most one entry a pod.
 #[derive(Clone, Default)]
-struct Mailbox(Arc<(Mutex<HashMap<String, (Arc<Pod>, bool)>>, Notify)>);
+struct Mailbox(Arc<(Mutex<Waiting>, Notify)>);
 
 impl Mailbox {
     fn put(&self, change: &Change<Pod>) {

@@ -1,5 +1,5 @@
-//! The OCI configuration of a container: namespaces, mounts, hidden paths. Identity, rights and limits are not in it; they
-//! are ours (see `confine` and `cgroup`).
+//! The OCI configuration of a container: namespaces, mounts, hidden paths. Identity, rights and limits are not in it;
+//! they are ours (see `confine` and `cgroup`).
 
 use std::fs;
 use std::io;

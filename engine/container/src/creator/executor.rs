@@ -1,7 +1,7 @@
 //! The last steps inside the new container, in place of libcontainer's: find the program, confine, run it.
 //!
-//! Runs in the container's first process, with the rights of the creator until [`Confinement::enter`]. What goes wrong is
-//! written into a pipe that the kernel closes when the program takes over: no news is good news.
+//! Runs in the container's first process, with the rights of the creator until [`Confinement::enter`]. What goes
+//! wrong is written into a pipe that the kernel closes when the program takes over: no news is good news.
 
 use std::convert::Infallible;
 use std::ffi::CString;

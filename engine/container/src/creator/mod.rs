@@ -1,8 +1,8 @@
 //! Makes and starts one container, in a process of its own that ends when the program runs.
 //!
-//! It has one thread: libcontainer forks and goes on in Rust, which is only safe so. It works in a copy of the pod's mount
-//! namespace, so that every mount it makes lives exactly as long as the container. Its answer is a file; the container's
-//! first process, orphaned, becomes the supervisor's child.
+//! It has one thread: libcontainer forks and goes on in Rust, which is only safe so. It works in a copy of the pod's
+//! mount namespace, so that every mount it makes lives exactly as long as the container. Its answer is a file; the
+//! container's first process, orphaned, becomes the supervisor's child.
 
 mod config;
 mod executor;
@@ -142,8 +142,8 @@ fn cgroup_views(group: &Group) -> Result<Vec<(String, OwnedFd)>, Failure> {
     Ok(views)
 }
 
-/// libcontainer would move the container into its groups once more, through the slow door; on version 1 it looks for the
-/// hierarchies among the mounts, so there are none in this namespace any more.
+/// libcontainer would move the container into its groups once more, through the slow door; on version 1 it looks for
+/// the hierarchies among the mounts, so there are none in this namespace any more.
 fn hide_cgroups(group: &Group) -> nix::Result<()> {
     if group.is_unified() {
         return Ok(());

@@ -1,4 +1,5 @@
-//! What an engine does itself when there is no supervisor to do it: read the last states, kill by control group, clean up.
+//! What an engine does itself when there is no supervisor to do it: read the last states, kill by control group,
+//! clean up.
 
 use std::collections::BTreeMap;
 use std::io;

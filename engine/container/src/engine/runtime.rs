@@ -127,8 +127,8 @@ impl Runtime {
         Pod::new(Setup { paths: paths.clone(), supervisor, connection, state, child, executable })
     }
 
-    /// All pods that this or an earlier engine made and that are not destroyed. Those whose supervisor is gone are lost:
-    /// their states are the last ones written, and they can only be destroyed.
+    /// All pods that this or an earlier engine made and that are not destroyed. Those whose supervisor is gone are
+    /// lost: their states are the last ones written, and they can only be destroyed.
     pub async fn adopt(&self) -> Result<Vec<Pod>, ContainerError> {
         let mut all = Vec::new();
         for uid in self.known()? {

@@ -331,7 +331,7 @@ async fn a_pod_past_its_deadline_is_ended() {
     life.step();
     life.prepared();
     life.run("a");
-    assert_eq!(life.observed.wake_at(&life.pod, life.now, life.wall), Some(life.now + Duration::from_secs(60)));
+    assert_eq!(life.observed.wake_at(&life.pod, life.now, life.wall), Some(life.now + Duration::from_mins(1)));
     assert_eq!(life.wait(60), ["terminate a"]);
     assert_eq!(life.exit("a-0", 143), ["dismantle"]);
     assert_eq!(crate::status::phase(&life.observed), "Failed");
@@ -367,6 +367,7 @@ fn happen(life: &mut Life, event: u8) {
     let first = |life: &Life, wanted: fn(&Container) -> bool| {
         life.observed.containers.iter().find(|each| wanted(each)).map(|each| (each.name.clone(), each.run_id()))
     };
+    let draining = life.observed.shutdown.is_some_and(|shutdown| shutdown.drain == Drain::Waiting);
     match event {
         0 if life.observed.stage == Stage::Preparing => drop(life.prepared()),
         1 if life.observed.stage == Stage::Preparing => drop(life.take(Happened::Prepared(Err(String::new())))),
@@ -375,9 +376,7 @@ fn happen(life: &mut Life, event: u8) {
         4 => drop(first(life, Container::running).map(|(_, run)| life.exit(&run, 0))),
         5 => drop(first(life, Container::running).map(|(_, run)| life.exit(&run, 1))),
         6 if matches!(life.observed.stage, Stage::Dismantling { .. }) => drop(life.take(Happened::Dismantled)),
-        7 if life.observed.shutdown.is_some_and(|shutdown| shutdown.drain == Drain::Waiting) => {
-            drop(life.take(Happened::Drained))
-        }
+        7 if draining => drop(life.take(Happened::Drained)),
         8 if life.observed.removing => drop(life.take(Happened::Removed { gone: true })),
         _ => drop(life.wait(1)),
     }

@@ -159,9 +159,9 @@ fn fs_group(pod: &Pod) -> Option<u32> {
 }
 
 fn make_folder(folder: &Path, mode: u32) -> Result<(), String> {
-    let made = std::fs::create_dir_all(folder)
+    let done = std::fs::create_dir_all(folder)
         .and_then(|()| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)));
-    made.map_err(|error| format!("make {}: {error}", folder.display()))
+    done.map_err(|error| format!("make {}: {error}", folder.display()))
 }
 
 /// Lets the group own and write all that is there and all that will be made there.

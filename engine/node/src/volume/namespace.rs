@@ -3,6 +3,7 @@
 //!
 //! Entering a mount namespace changes a thread for good, so each request gets a thread of its own that ends with it.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -71,10 +72,10 @@ fn mount_memory(onto: &Path, size: Option<u64>, group: Option<u32>) -> Result<()
     let mode = if group.is_some() { "2777" } else { "1777" };
     let mut options = format!("mode={mode}");
     if let Some(size) = size {
-        options.push_str(&format!(",size={size}"));
+        write!(options, ",size={size}").expect("a string takes all that is written");
     }
     if let Some(group) = group {
-        options.push_str(&format!(",gid={group}"));
+        write!(options, ",gid={group}").expect("a string takes all that is written");
     }
     let options = std::ffi::CString::new(options).expect("digits and words hold no zero byte");
     rustix::mount::mount("tmpfs", onto, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())

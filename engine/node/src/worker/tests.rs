@@ -11,7 +11,7 @@ use crate::logs::Runs;
 use crate::testing::{self, Answer, Imagined};
 
 /// A worker over an imagined machine and an imagined API.
-struct Stage1 {
+struct Play {
     machine: Imagined,
     asked: testing::Log,
     desired: watch::Sender<Desired>,
@@ -40,7 +40,7 @@ fn shared(machine: Imagined, client: kube::Client, home: &Path) -> Arc<Shared<Im
     })
 }
 
-impl Stage1 {
+impl Play {
     fn begin(spec: &Value, machine: Imagined) -> Self {
         let home = tempfile::tempdir().expect("a folder");
         let settings = Arc::new(Mutex::new(None::<Value>));
@@ -103,7 +103,7 @@ fn is_running(status: &Value) -> bool {
 
 #[tokio::test]
 async fn a_pod_runs_is_deleted_and_leaves_nothing() {
-    let mut stage = Stage1::begin(&json!({"containers": [{"name": "a", "image": "i"}]}), Imagined::default());
+    let mut stage = Play::begin(&json!({"containers": [{"name": "a", "image": "i"}]}), Imagined::default());
     let status = stage.until(is_running).await;
     assert_eq!(status["podIP"], "10.0.0.7");
     stage.delete(30);
@@ -121,7 +121,7 @@ async fn a_pod_runs_is_deleted_and_leaves_nothing() {
 
 #[tokio::test]
 async fn a_container_that_exits_is_restarted_and_told() {
-    let stage = Stage1::begin(&json!({"containers": [{"name": "a", "image": "i"}]}), Imagined::default());
+    let stage = Play::begin(&json!({"containers": [{"name": "a", "image": "i"}]}), Imagined::default());
     stage.until(is_running).await;
     stage.machine.place().exit("a-0", 3);
     let status = stage
@@ -137,7 +137,7 @@ async fn a_container_that_exits_is_restarted_and_told() {
 async fn an_image_that_cannot_be_had_is_told_and_the_pod_can_still_be_deleted() {
     let machine = Imagined::default();
     machine.missing.lock().expect("not poisoned").push("i".to_owned());
-    let mut stage = Stage1::begin(&json!({"containers": [{"name": "a", "image": "i"}]}), machine);
+    let mut stage = Play::begin(&json!({"containers": [{"name": "a", "image": "i"}]}), machine);
     stage.until(|status| status["containerStatuses"][0]["state"]["waiting"]["reason"] == "ErrImagePull").await;
     stage.delete(30);
     assert!(!stage.end().await.iter().any(|deed| deed.starts_with("start")));
@@ -146,7 +146,7 @@ async fn an_image_that_cannot_be_had_is_told_and_the_pod_can_still_be_deleted() 
 #[tokio::test]
 async fn a_missing_config_map_is_a_config_error() {
     let env = json!([{"name": "X", "valueFrom": {"configMapKeyRef": {"name": "no", "key": "k"}}}]);
-    let stage = Stage1::begin(&json!({"containers": [{"name": "a", "image": "i", "env": env}]}), Imagined::default());
+    let stage = Play::begin(&json!({"containers": [{"name": "a", "image": "i", "env": env}]}), Imagined::default());
     let status = stage.until(|status| status["containerStatuses"][0]["state"]["waiting"]["message"].is_string()).await;
     let waiting = &status["containerStatuses"][0]["state"]["waiting"];
     assert_eq!(waiting, &json!({"reason": "CreateContainerConfigError", "message": "configmap \"no\" not found"}));
@@ -157,7 +157,7 @@ async fn a_missing_config_map_is_a_config_error() {
 #[tokio::test]
 async fn a_program_that_cannot_be_run_loops_with_its_message() {
     let spec = json!({"containers": [{"name": "a", "image": "i", "command": ["/nope"]}]});
-    let stage = Stage1::begin(&spec, Imagined::default());
+    let stage = Play::begin(&spec, Imagined::default());
     let crashing = |status: &Value| status["containerStatuses"][0]["state"]["waiting"]["reason"] == "CrashLoopBackOff";
     let status = stage.until(crashing).await;
     let last = &status["containerStatuses"][0]["lastState"]["terminated"];
@@ -167,7 +167,7 @@ async fn a_program_that_cannot_be_run_loops_with_its_message() {
 
 #[tokio::test]
 async fn a_lost_supervisor_means_a_new_sandbox_and_a_counted_restart() {
-    let stage = Stage1::begin(&json!({"containers": [{"name": "a", "image": "i"}]}), Imagined::default());
+    let stage = Play::begin(&json!({"containers": [{"name": "a", "image": "i"}]}), Imagined::default());
     stage.until(is_running).await;
     stage.machine.place().lose();
     stage.until(|status| is_running(status) && status["containerStatuses"][0]["restartCount"] == 1).await;
@@ -177,7 +177,7 @@ async fn a_lost_supervisor_means_a_new_sandbox_and_a_counted_restart() {
 
 #[tokio::test]
 async fn stopping_the_engine_ends_no_container() {
-    let stage = Stage1::begin(&json!({"containers": [{"name": "a", "image": "i"}]}), Imagined::default());
+    let stage = Play::begin(&json!({"containers": [{"name": "a", "image": "i"}]}), Imagined::default());
     stage.until(is_running).await;
     stage.stop.cancel();
     let deeds = stage.end().await;
@@ -187,7 +187,7 @@ async fn stopping_the_engine_ends_no_container() {
 #[tokio::test]
 async fn a_forced_deletion_takes_all_down_at_once() {
     let machine = Imagined { stubborn: true, ..Imagined::default() };
-    let stage = Stage1::begin(&json!({"containers": [{"name": "a", "image": "i"}]}), machine);
+    let stage = Play::begin(&json!({"containers": [{"name": "a", "image": "i"}]}), machine);
     stage.until(is_running).await;
     stage.desired.send_replace(Desired::Gone);
     assert_eq!(stage.end().await, ["create u", "attach u", "start a-0", "destroy", "detach u"]);

@@ -35,9 +35,7 @@ impl<M: Machine> Worker<M> {
         if !Prober::<M::Sandbox>::is_needed(&spec) {
             return;
         }
-        let host = self.observed.address.is_none().then_some(self.shared.host);
-        let mut target = self.shared.target(&sandbox, self.observed.address, container.run_id());
-        target.address = host.unwrap_or(target.address);
+        let target = self.shared.target(&sandbox, self.observed.address, container.run_id());
         let prober = Prober {
             target,
             started: container.started && container.awaits_startup,
