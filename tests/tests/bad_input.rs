@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use shipway_tests::{Instance, binary, free_port};
+use shipway_tests::{Instance, binary, free_port, root};
 
 fn no_apps(instance: &Instance) -> Result<()> {
     let apps: Value = serde_json::from_str(&instance.ok(&["ps", "--output", "json"])?)?;
@@ -113,4 +113,30 @@ fn commands_without_an_engine_say_how_to_start_one() -> Result<()> {
     }
     ensure!(free_port()? > 0);
     Ok(())
+}
+
+#[test]
+fn a_full_disk_is_named_and_nothing_half_made_is_left() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let small = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"])
+        .arg(folder.path())
+        .status()?;
+    ensure!(small.success(), "a small file system cannot be mounted");
+    let home = folder.path().join("home").display().to_string();
+    let shipway = |arguments: &[&str]| {
+        std::process::Command::new(binary()).args(arguments).args(["--home", &home]).current_dir(root()).output()
+    };
+    let result = (|| -> Result<()> {
+        let output = shipway(&["run", "examples/hello/hello.py", "--detach"])?;
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(!output.status.success() && error.contains("no space left"), "{error}");
+        let apps = shipway(&["ps", "--output", "json"])?;
+        let apps = String::from_utf8_lossy(&apps.stdout).into_owned();
+        ensure!(apps.trim().is_empty() || apps.trim() == "[]", "left behind: {apps}");
+        Ok(())
+    })();
+    drop(shipway(&["down"])?);
+    ensure!(std::process::Command::new("umount").arg(folder.path()).status()?.success());
+    result
 }

@@ -108,3 +108,87 @@ fn a_binary_and_a_script_run_as_well() -> Result<()> {
     ensure!(apps.as_array().map(Vec::len) == Some(2), "{apps}");
     Ok(())
 }
+
+#[test]
+fn a_pod_reaches_a_service_by_its_name() -> Result<()> {
+    let instance = Instance::up()?;
+    let published = format!("{}:8080", free_port()?);
+    instance.ok(&["run", HELLO, "--port", &published, "--detach"])?;
+    let folder = tempfile::tempdir()?;
+    let asker = folder.path().join("asker.py");
+    let (port, _) = published.split_once(':').context("published and target")?;
+    let program = format!(
+        "import time, urllib.request\n\
+         for name in ('hello', 'hello.default', 'hello.default.svc.cluster.local'):\n    \
+             print(urllib.request.urlopen('http://%s:{port}/' % name).read().decode().strip(), flush=True)\n\
+         time.sleep(1000)\n"
+    );
+    std::fs::write(&asker, program)?;
+    instance.ok(&["run", &asker.display().to_string(), "--detach"])?;
+    wait_for("three answers by name", Duration::from_secs(20), || {
+        Ok(instance.ok(&["logs", "asker"])?.matches("Hello from hello-").count() == 3)
+    })
+}
+
+#[test]
+fn instances_run_side_by_side_without_touching_each_other() -> Result<()> {
+    let (one, other) = (Instance::up()?, Instance::up()?);
+    let ports = [free_port()?, free_port()?];
+    for (instance, port) in [&one, &other].into_iter().zip(ports) {
+        instance.ok(&["run", HELLO, "--port", &format!("{port}:8080"), "--detach"])?;
+    }
+    let asking = Loop::start(local(ports[1]));
+    let id = instance_id(&one)?;
+    one.ok(&["down"])?;
+    ensure!(Residue::of(one.home(), &id)? == Residue::default());
+    std::thread::sleep(Duration::from_millis(300));
+    let outcome = asking.stop()?;
+    ensure!(outcome.failed.is_empty() && outcome.answered > 10, "{outcome:?}");
+    ensure!(get(local(ports[0]), "/").is_err(), "the first one still answers");
+    Ok(())
+}
+
+#[test]
+fn a_publish_that_fails_says_how_to_mend_it_and_leaves_the_app_running() -> Result<()> {
+    let instance = Instance::up()?;
+    let port = free_port()?;
+    let nowhere = format!("localhost:{}/me", free_port()?);
+    let published = format!("{port}:8080");
+    let output =
+        instance.output(&["run", HELLO, "--port", &published, "--repository", &nowhere, "--publish", "--detach"])?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success() && said.contains("warning: not published"), "{said}");
+    ensure!(get(local(port), "/")?.starts_with("Hello from"));
+    Ok(())
+}
+
+#[test]
+fn what_was_deployed_comes_back_after_down_and_up() -> Result<()> {
+    let instance = Instance::up()?;
+    let port = free_port()?;
+    instance.ok(&["run", HELLO, "--port", &format!("{port}:8080"), "--detach"])?;
+    instance.ok(&["down"])?;
+    ensure!(get(local(port), "/").is_err(), "it answers while everything is down");
+    instance.ok(&["up"])?;
+    wait_for("it to answer again", Duration::from_secs(20), || Ok(get(local(port), "/")?.starts_with("Hello from")))
+}
+
+#[test]
+fn a_new_version_that_fails_leaves_the_former_one_serving() -> Result<()> {
+    let instance = Instance::up()?;
+    let (folder, port) = (tempfile::tempdir()?, free_port()?);
+    let program = folder.path().join("service.py");
+    let text = std::fs::read_to_string(shipway_tests::root().join(HELLO))?;
+    std::fs::write(&program, &text)?;
+    let (path, published) = (program.display().to_string(), format!("{port}:8080"));
+    let run = ["run", &path, "--port", &published, "--detach"];
+    instance.ok(&run)?;
+    let asking = Loop::start(local(port));
+    std::fs::write(&program, "raise SystemExit(7)\n")?;
+    let error = instance.fails(&run)?;
+    ensure!(error.contains("exited with code 7") && error.contains("former version goes on"), "{error}");
+    std::thread::sleep(Duration::from_millis(500));
+    let outcome = asking.stop()?;
+    ensure!(outcome.failed.is_empty() && outcome.answered > 10, "{outcome:?}");
+    Ok(())
+}

@@ -55,6 +55,13 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<()> {
 }
 
 fn check(command: &mut Command) -> Result<()> {
+    // What the outer cargo tells this program about itself would make build scripts of dependencies run again.
+    for (name, _) in std::env::vars_os() {
+        let told = name.to_string_lossy();
+        if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
     if !status.success() {
         bail!("{command:?} ended with {status}");

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::home::Home;
 use crate::instance::Instance;
+use crate::output::{tell, write_out};
 
 /// How long the engine may take to end.
 const ENGINE_PATIENCE: Duration = Duration::from_secs(10);
@@ -28,15 +29,14 @@ pub(crate) async fn down(home: &Home) -> Result<()> {
     // Taken so that no other command starts an engine meanwhile.
     let _lock = home.lock()?;
     if !home.path("instance.json").exists() {
-        println!("nothing runs on {}", home.root().display());
-        return Ok(());
+        return write_out(&format!("nothing runs on {}\n", home.root().display()));
     }
     let instance = Instance::load(home)?;
     let runtime = Runtime::new(layout(home)).context("cannot look at the pods")?;
     let pods = runtime.adopt().await.context("cannot look at the pods")?;
     let mut stopping: FuturesUnordered<_> = pods.iter().map(terminate).collect();
     if timeout(PROGRAM_PATIENCE, async { while stopping.next().await.is_some() {} }).await.is_err() {
-        eprintln!("some programs did not heed TERM and are killed");
+        tell("some programs did not heed TERM and are killed");
     }
     runtime.teardown().await.context("cannot stop the pods")?;
     Network::teardown(&instance.network(home)).await.context("cannot take the network down")?;
@@ -46,8 +46,7 @@ pub(crate) async fn down(home: &Home) -> Result<()> {
         }
         _ => {}
     }
-    println!("stopped");
-    Ok(())
+    write_out("stopped\n")
 }
 
 /// Where the runtime of this instance keeps its things.

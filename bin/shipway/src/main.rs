@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     match start(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            output::tell(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -72,7 +72,7 @@ async fn dispatch(home: Home, command: Command) -> Result<()> {
             let client = client::connect(&home).await?;
             for name in names {
                 shipway_deploy::remove(&client, client::NAMESPACE, &name).await?;
-                println!("{name} removed");
+                output::write_out(&format!("{name} removed\n"))?;
             }
             Ok(())
         }

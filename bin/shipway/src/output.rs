@@ -49,6 +49,11 @@ pub(crate) fn write_out(text: &str) -> Result<()> {
     }
 }
 
+/// Writes a line to standard error, if anybody still reads it.
+pub(crate) fn tell(line: &str) {
+    drop(writeln!(std::io::stderr().lock(), "{line}"));
+}
+
 /// How long ago, in the largest fitting unit: `5s`, `3m`, `2h`, `4d`.
 pub(crate) fn age(created: Option<&str>) -> String {
     let Some(created) = created.and_then(|text| text.parse::<jiff::Timestamp>().ok()) else { return "-".to_owned() };
@@ -95,7 +100,7 @@ impl Steps {
     pub(crate) fn done(&self, message: &str) {
         match &self.bar {
             Some(bar) => bar.println(message),
-            None => eprintln!("{message}"),
+            None => tell(message),
         }
     }
 
@@ -128,7 +133,7 @@ impl shipway_deploy::Progress for Steps {
         let bar = format!("[{}{}]", "=".repeat(full), " ".repeat(width as usize - full));
         self.now(format!("starting {bar} {ready}/{wanted} replicas ready"));
         if self.bar.is_none() && self.printed.swap(ready + 1, Ordering::Relaxed) != ready + 1 {
-            eprintln!("replicas ready: {ready}/{wanted}");
+            tell(&format!("replicas ready: {ready}/{wanted}"));
         }
     }
 }

@@ -1,7 +1,9 @@
 //! `shipway run`: pack, deploy, expose, show; and on Ctrl-C take away what was made.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use shipway_deploy::{App, Exposed, Ports, Snapshot};
@@ -12,8 +14,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::{RunArgs, UpArgs};
 use crate::client::{NAMESPACE, connect};
 use crate::home::Home;
-use crate::output::{LogLines, Steps, bytes};
+use crate::output::{LogLines, Steps, bytes, tell};
 use crate::up;
+
+/// The last pause before a new service is believed to answer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(home: &Home, args: RunArgs) -> Result<()> {
     let name = app_name(&args)?;
@@ -31,7 +36,7 @@ pub(crate) async fn run(home: &Home, args: RunArgs) -> Result<()> {
         () = follow => {}
         () = interrupted() => {}
     }
-    eprintln!("removing {name}");
+    tell(&format!("removing {name}"));
     started.undo(&client).await
 }
 
@@ -70,6 +75,7 @@ async fn start(home: &Home, args: &RunArgs, name: &str, steps: &Arc<Steps>) -> R
         Ok(exposed) => exposed,
         Err(error) => return Err(give_up(&client, &app, before, error).await),
     };
+    answers(&exposed).await;
     steps.done(&reached(&app, &exposed));
     if args.publish {
         publish(&store, &packed, steps).await;
@@ -141,6 +147,19 @@ fn reached(app: &App, exposed: &Exposed) -> String {
             let urls: Vec<String> = ports.iter().map(|port| format!("http://127.0.0.1:{}", port.published)).collect();
             format!("{} answers at {}", app.name, urls.join(" "))
         }
+    }
+}
+
+/// Waits until the first port takes a connection: the kernel learns of a new service a moment after the API does.
+async fn answers(exposed: &Exposed) {
+    let Some(port) = exposed.ports.first() else { return };
+    let mut pause = Duration::from_millis(2);
+    while pause < LONGEST_PAUSE {
+        if tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port.published)).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
     }
 }
 

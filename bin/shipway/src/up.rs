@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use crate::cli::UpArgs;
 use crate::home::{Home, private_folder};
 use crate::listings;
+use crate::output::write_out;
 
 /// What the engine prints once it is ready.
 pub(crate) const READY: &str = "ready";
@@ -18,9 +19,12 @@ pub(crate) async fn up(home: &Home, args: &UpArgs) -> Result<()> {
     let started = ensure(home, args).await?;
     let instance = crate::instance::Instance::load(home)?;
     let verb = if started { "ready" } else { "runs already" };
-    println!("engine {verb}: https://127.0.0.1:{}, node {}", instance.api_port, listings::node_name());
-    println!("kubectl: export KUBECONFIG={}", home.path("kubeconfig").display());
-    Ok(())
+    write_out(&format!(
+        "engine {verb}: https://127.0.0.1:{}, node {}\nkubectl: export KUBECONFIG={}\n",
+        instance.api_port,
+        listings::node_name(),
+        home.path("kubeconfig").display()
+    ))
 }
 
 /// Starts the engine if none runs; true where it did.
@@ -48,10 +52,13 @@ pub(crate) async fn ensure(home: &Home, args: &UpArgs) -> Result<bool> {
     let mut engine = tokio::process::Command::from(command).spawn().context("cannot start the engine")?;
     let stdout = engine.stdout.take().expect("the engine's output is piped");
     let line = BufReader::new(stdout).lines().next_line().await?;
-    match line.as_deref() {
-        Some(READY) => Ok(true),
-        // Another command started it in the same moment.
-        Some(_) | None if home.engine()?.is_some() => Ok(false),
+    if line.as_deref() == Some(READY) {
+        return Ok(true);
+    }
+    engine.wait().await?;
+    match line {
+        // Another command started one in the same moment.
+        _ if home.engine()?.is_some() => Ok(false),
         Some(reason) => bail!("{reason}"),
         None => bail!("the engine ended before it was ready; see {}", log_path.display()),
     }

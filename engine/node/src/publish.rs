@@ -29,8 +29,12 @@ pub(crate) async fn write_status(client: &kube::Client, pod: &Pod, status: &PodS
 
 /// A merge patch: fields that have no value any more are taken away, and a pod of another uid refuses it.
 fn status_patch(pod: &Pod, status: &PodStatus) -> Value {
+    let scheduled = scheduled(status);
     let own = status.conditions.iter().flatten();
-    let conditions: Vec<&PodCondition> = status::foreign_conditions(pod).chain(own).collect();
+    let mut conditions: Vec<&PodCondition> = status::foreign_conditions(pod).chain(own).collect();
+    if conditions.iter().all(|condition| condition.type_ != scheduled.type_) {
+        conditions.insert(0, &scheduled);
+    }
     let mut body = serde_json::to_value(status).expect("a status is JSON");
     for field in ["reason", "message", "podIP", "podIPs"] {
         if body.get(field).is_none() {
@@ -45,6 +49,16 @@ fn status_patch(pod: &Pod, status: &PodStatus) -> Value {
         metadata["resourceVersion"] = json!(pod.metadata.resource_version);
     }
     json!({"metadata": metadata, "status": body})
+}
+
+/// What a scheduler would have said of a pod that was created for this node.
+fn scheduled(status: &PodStatus) -> PodCondition {
+    PodCondition {
+        type_: "PodScheduled".to_owned(),
+        status: "True".to_owned(),
+        last_transition_time: status.start_time.clone(),
+        ..PodCondition::default()
+    }
 }
 
 /// Writes one annotation.

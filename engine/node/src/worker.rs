@@ -198,7 +198,9 @@ impl<M: Machine> Worker<M> {
             self.watch_references(references::of_pod(&self.pod));
         }
         let started = matches!(happened, Happened::Started { .. });
+        let failed = self.tell_obstacle(&happened);
         self.observed.take(happened, now, wall);
+        self.tell_backoffs(failed.as_slice(), now);
         if started {
             // It may have ended while it was being started.
             self.observe_runtime();
@@ -295,6 +297,20 @@ impl<M: Machine> Worker<M> {
     fn tell_lost(&self) {
         let message = "Pod sandbox changed, it will be killed and re-created.";
         self.shared.tell(&self.pod, None, EventKind::Normal, "SandboxChanged", message);
+    }
+
+    /// Tells of a wait that begins with this; returns the container whose run failed at its start.
+    fn tell_obstacle(&self, happened: &Happened) -> Option<String> {
+        match happened {
+            Happened::Started { container, result: Err(StartFailure::Run(_)) } => Some(container.clone()),
+            Happened::Fetched { container, result: Err((reason, _)) } if reason == "ErrImagePull" => {
+                let image = pod::container(&self.pod, container).and_then(|spec| spec.image.as_deref());
+                let message = format!("Back-off pulling image \"{}\"", image.unwrap_or_default());
+                self.shared.tell(&self.pod, Some(container), EventKind::Normal, "BackOff", &message);
+                None
+            }
+            _ => None,
+        }
     }
 
     fn tell_backoffs(&self, ended: &[String], now: Instant) {
