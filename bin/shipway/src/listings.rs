@@ -119,14 +119,12 @@ pub(crate) async fn status(home: &Home, list: &ListArgs) -> Result<()> {
 }
 
 fn describe(status: &Status) -> String {
-    let mut text = format!("home     {}\n", status.home);
-    if let (Some(pid), Some(api)) = (status.pid, &status.api) {
-        text += &format!("engine   running, process {pid}\napi      {api}\n");
-    }
-    for node in &status.nodes {
-        text += &format!("node     {} {}\n", node.name, if node.ready { "Ready" } else { "NotReady" });
-    }
-    text
+    let mut lines = vec![format!("home     {}", status.home)];
+    lines.extend(status.pid.map(|pid| format!("engine   running, process {pid}")));
+    lines.extend(status.api.as_ref().map(|api| format!("api      {api}")));
+    let ready = |node: &NodeRow| if node.ready { "Ready" } else { "NotReady" };
+    lines.extend(status.nodes.iter().map(|node| format!("node     {} {}", node.name, ready(node))));
+    lines.join("\n") + "\n"
 }
 
 /// Whether the node says so itself.

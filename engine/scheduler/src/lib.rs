@@ -7,6 +7,8 @@
 mod fit;
 mod score;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use fit::Reason;

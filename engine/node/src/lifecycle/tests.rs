@@ -1,3 +1,5 @@
+//! The life of a pod, step by step, as decisions over plain data.
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! Reading, tailing and following CRI log files.
+
 use super::*;
 use std::io::Write;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! Probers against local sockets and fake sandboxes.
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};

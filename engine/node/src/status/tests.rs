@@ -1,3 +1,5 @@
+//! Phases, conditions and container statuses as kubectl shows them.
+
 use serde_json::{Value, json};
 
 use super::*;

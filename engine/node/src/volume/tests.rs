@@ -1,3 +1,5 @@
+//! Volumes on a temporary folder, and the escapes that must not work.
+
 use super::*;
 use crate::amount::Allocatable;
 use crate::references::Contents;

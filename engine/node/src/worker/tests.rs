@@ -1,3 +1,5 @@
+//! A pod worker against a recorded machine.
+
 use std::path::Path;
 use std::sync::Mutex;
 

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::{Snapshot, choose};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
-use shipway_scheduler::{Snapshot, choose};
 
+#[expect(clippy::needless_pass_by_value, reason = "the calls write json! in place")]
 fn node(name: &str, cpu: &str, memory: &str, spec: Value) -> Arc<Node> {
     let object = json!({
         "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name } },
@@ -16,6 +17,7 @@ fn node(name: &str, cpu: &str, memory: &str, spec: Value) -> Arc<Node> {
     Arc::new(serde_json::from_value(object).unwrap())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the calls write json! in place")]
 fn pod(name: &str, on: Option<&str>, cpu: &str, more: Value) -> Arc<Pod> {
     let mut spec = json!({
         "nodeName": on,
