@@ -57,14 +57,14 @@ fn create_until(stop: &AtomicBool, kubeconfig: &std::path::Path) -> Result<Vec<S
                 break;
             }
             let metadata = ObjectMeta { name: Some(format!("object-{number}")), ..ObjectMeta::default() };
-            match api.create(&PostParams::default(), &ConfigMap { metadata, ..ConfigMap::default() }).await {
-                Ok(created) => acknowledged.push(created.name_any()),
-                // The engine is down: a new connection, a little later. The name is not used again.
-                Err(_) => {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                    api = Api::default_namespaced(client(kubeconfig).await?);
-                }
+            let created = api.create(&PostParams::default(), &ConfigMap { metadata, ..ConfigMap::default() }).await;
+            if let Ok(created) = created {
+                acknowledged.push(created.name_any());
+                continue;
             }
+            // The engine is down: a new connection, a little later. The name is not used again.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            api = Api::default_namespaced(client(kubeconfig).await?);
         }
         Ok(acknowledged)
     })

@@ -81,7 +81,8 @@ fn idle(instance: &Instance) -> Result<[Row; 2]> {
     let before = process::cpu_time(engine)?;
     let window = Duration::from_secs(20);
     std::thread::sleep(window);
-    let share = (process::cpu_time(engine)? - before).as_secs_f64() / window.as_secs_f64() * 100.0;
+    let used = process::cpu_time(engine)?.saturating_sub(before);
+    let share = used.as_secs_f64() / window.as_secs_f64() * 100.0;
     let memory = process::proportional_memory(engine)?;
     Ok([
         Row { promise: "idle stack, memory (PSS)", bar: 64.0, measured: mib(memory), unit: "MiB" },
