@@ -10,11 +10,13 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
 pub use http::{Loop, get};
 pub use residue::Residue;
+pub use rustix::process::Signal;
 
 /// An instance that is taken down when it is dropped.
 pub struct Instance {
@@ -94,7 +96,7 @@ impl Instance {
 
     /// Kills the engine at once and waits until its lock is free.
     pub fn kill_engine(&self) -> Result<()> {
-        kill(self.engine()?, "KILL")?;
+        kill(self.engine()?, Signal::KILL)?;
         wait_for("the engine to be gone", Duration::from_secs(10), || Ok(self.ok(&["status"]).is_err()))
     }
 }
@@ -130,10 +132,9 @@ pub fn free_port() -> Result<u16> {
 }
 
 /// Sends a signal to a process that the test started.
-pub fn kill(pid: u32, signal: &str) -> Result<()> {
-    let status = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status()?;
-    ensure!(status.success(), "process {pid} cannot be sent {signal}");
-    Ok(())
+pub fn kill(pid: u32, signal: Signal) -> Result<()> {
+    let pid = Pid::from_raw(i32::try_from(pid)?).context("no process has the id 0")?;
+    rustix::process::kill_process(pid, signal).with_context(|| format!("process {pid:?} cannot be sent {signal:?}"))
 }
 
 /// Waits until something holds; fails with its name when it does not within that time.

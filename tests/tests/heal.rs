@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, ResourceExt};
-use shipway_tests::{Instance, Loop, free_port, kill, wait_for};
+use shipway_tests::{Instance, Loop, Signal, free_port, kill, wait_for};
 
 /// An instance with three replicas of the example, and a client for it.
 struct Served {
@@ -83,7 +83,7 @@ fn restarts(pod: &Pod) -> i32 {
 fn a_killed_process_is_restarted_and_counted_and_a_deleted_pod_is_replaced() -> Result<()> {
     let served = Served::start()?;
     let (victim, pid) = served.processes()?.into_iter().next().context("no process of the example is found")?;
-    kill(pid, "KILL")?;
+    kill(pid, Signal::KILL)?;
     wait_for("the restart to be counted", Duration::from_secs(20), || {
         let pods = served.ready()?;
         Ok(pods.len() == 3 && pods.iter().any(|pod| pod.name_any() == victim && restarts(pod) == 1))

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use shipway_tests::{Instance, Loop, Residue, free_port, get, kill, wait_for};
+use shipway_tests::{Instance, Loop, Residue, Signal, free_port, get, kill, wait_for};
 
 const HELLO: &str = "examples/hello/hello.py";
 
@@ -79,7 +79,7 @@ fn without_a_port_the_ones_it_listens_on_are_found_and_ctrl_c_removes_everything
     ensure!(get(local(port), "/x")?.contains("at /x"));
     let mut logs = BufReader::new(running.stdout.take().context("piped")?).lines();
     ensure!(logs.next().context("no log line")??.starts_with("found-"));
-    kill(running.id(), "INT")?;
+    kill(running.id(), Signal::INT)?;
     let status = running.wait()?;
     ensure!(status.success(), "{status}");
     let apps: Value = serde_json::from_str(&instance.ok(&["ps", "--output", "json"])?)?;

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use shipway_tests::{Instance, binary, free_port, get, kill, root, wait_for};
+use shipway_tests::{Instance, Signal, binary, free_port, get, kill, root, wait_for};
 
 /// Runs a decorated program with the Python SDK until it answers, then interrupts it.
 fn runs(instance: &Instance, program: &Path, port: u16, expected: &str) -> Result<()> {
@@ -23,7 +23,7 @@ fn runs(instance: &Instance, program: &Path, port: u16, expected: &str) -> Resul
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let answered =
         wait_for("the program to answer", Duration::from_secs(40), || Ok(get(address, "/path")?.contains(expected)));
-    kill(running.id(), "INT")?;
+    kill(running.id(), Signal::INT)?;
     running.wait()?;
     answered
 }

@@ -12,7 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
-use shipway_driver::{EventKind, drive};
+use shipway_driver::EventKind;
 use tokio_util::sync::CancellationToken;
 
 use crate::Key;
@@ -26,19 +26,11 @@ const TEMPLATE_HASH: &str = "pod-template-hash";
 
 /// Keeps all deployments as they should be, until stopped.
 pub(crate) async fn run(world: World, stop: CancellationToken) {
-    tokio::select! {
-        () = stop.cancelled() => return,
-        () = world.is_complete() => {}
-    }
     let queue = world.queues.deployments.clone();
-    drive(queue, 2, stop, move |key| {
-        let world = world.clone();
-        async move { reconcile(&world, key).await }
-    })
-    .await;
+    world.reconcile(queue, 2, stop, reconcile).await;
 }
 
-async fn reconcile(world: &World, key: Key) -> Result<Option<Duration>, kube::Error> {
+async fn reconcile(world: World, key: Key) -> Result<Option<Duration>, kube::Error> {
     let Some(deployment) = find(&world.deployments, &key) else { return Ok(None) };
     if deployment.metadata.deletion_timestamp.is_some() || world.queues.unseen_replica_sets.awaits(&key) {
         return Ok(None);
@@ -47,9 +39,9 @@ async fn reconcile(world: &World, key: Key) -> Result<Option<Duration>, kube::Er
     let uid = deployment.metadata.uid.as_deref();
     let owned = sets.into_iter().filter(|set| is_controlled_by(&**set, uid)).collect();
     let rollout = Rollout {
-        world,
         sets: Api::namespaced(world.client.clone(), &key.0),
         deployments: Api::namespaced(world.client.clone(), &key.0),
+        world,
         key,
         deployment,
         owned,
@@ -58,8 +50,8 @@ async fn reconcile(world: &World, key: Key) -> Result<Option<Duration>, kube::Er
 }
 
 /// One look at one deployment.
-struct Rollout<'a> {
-    world: &'a World,
+struct Rollout {
+    world: World,
     key: Key,
     deployment: Arc<Deployment>,
     sets: Api<ReplicaSet>,
@@ -68,7 +60,7 @@ struct Rollout<'a> {
     owned: Vec<Arc<ReplicaSet>>,
 }
 
-impl Rollout<'_> {
+impl Rollout {
     async fn step(&self) -> Result<Option<Duration>, kube::Error> {
         let current = self.owned.iter().find(|set| revision::is_of(set, &self.deployment));
         let paused = self.deployment.spec.as_ref().and_then(|spec| spec.paused) == Some(true);

@@ -11,7 +11,6 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use shipway_driver::drive;
 use tokio_util::sync::CancellationToken;
 
 use crate::Key;
@@ -30,16 +29,8 @@ const A_SLICE: usize = 100;
 
 /// Keeps the slices of all services, until stopped.
 pub(crate) async fn run(world: World, stop: CancellationToken) {
-    tokio::select! {
-        () = stop.cancelled() => return,
-        () = world.is_complete() => {}
-    }
     let queue = world.queues.services.clone();
-    drive(queue, 2, stop, move |key| {
-        let world = world.clone();
-        async move { reconcile(&world, key).await }
-    })
-    .await;
+    world.reconcile(queue, 2, stop, reconcile).await;
 }
 
 /// The service that a slice of ours belongs to.
@@ -57,8 +48,8 @@ pub(crate) fn selects(service: &Service, pod: &Pod) -> bool {
         && selector.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
 }
 
-async fn reconcile(world: &World, key: Key) -> Result<Option<Duration>, kube::Error> {
-    let mut present = slices_of(world, &key);
+async fn reconcile(world: World, key: Key) -> Result<Option<Duration>, kube::Error> {
+    let mut present = slices_of(&world, &key);
     let wanted = match find(&world.services, &key).filter(|service| service.metadata.deletion_timestamp.is_none()) {
         Some(service) => wanted(&service, &world.pods.state()),
         None => Vec::new(),

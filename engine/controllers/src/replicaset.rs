@@ -12,7 +12,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
-use shipway_driver::{EventKind, drive};
+use shipway_driver::EventKind;
 use tokio_util::sync::CancellationToken;
 
 use crate::Key;
@@ -24,40 +24,32 @@ const AT_ONCE: usize = 16;
 
 /// Keeps all replica sets as they should be, until stopped.
 pub(crate) async fn run(world: World, stop: CancellationToken) {
-    tokio::select! {
-        () = stop.cancelled() => return,
-        () = world.is_complete() => {}
-    }
     let queue = world.queues.replica_sets.clone();
-    drive(queue, 4, stop, move |key| {
-        let world = world.clone();
-        async move { reconcile(&world, key).await }
-    })
-    .await;
+    world.reconcile(queue, 4, stop, reconcile).await;
 }
 
-async fn reconcile(world: &World, key: Key) -> Result<Option<Duration>, kube::Error> {
+async fn reconcile(world: World, key: Key) -> Result<Option<Duration>, kube::Error> {
     let Some(set) = find(&world.replica_sets, &key) else { return Ok(None) };
     if world.queues.unseen_pods.awaits(&key) {
         return Ok(None);
     }
-    let set =
-        Sets { world, key, pods: Api::namespaced(world.client.clone(), &set.namespace().unwrap_or_default()), set };
-    let pods = set.claim().await?;
-    if set.set.metadata.deletion_timestamp.is_none() {
-        set.scale(&pods).await?;
+    let keeper = Keeper { pods: Api::namespaced(world.client.clone(), &key.0), world, key, set };
+    let pods = keeper.claim().await?;
+    if keeper.set.metadata.deletion_timestamp.is_none() {
+        keeper.scale(&pods).await?;
     }
-    set.write_status(&pods).await
+    keeper.write_status(&pods).await
 }
 
-struct Sets<'a> {
-    world: &'a World,
+/// One look at one replica set.
+struct Keeper {
+    world: World,
     key: Key,
     set: Arc<ReplicaSet>,
     pods: Api<Pod>,
 }
 
-impl Sets<'_> {
+impl Keeper {
     /// The active pods of the set; takes over orphans that its selector matches.
     async fn claim(&self) -> Result<Vec<Arc<Pod>>, kube::Error> {
         let uid = self.set.metadata.uid.as_deref();

@@ -1,6 +1,7 @@
 //! One cached watch per kind, shared by all controllers, and the queue of each.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
@@ -8,7 +9,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
-use shipway_driver::{Change, Queue, Recorder, cached};
+use shipway_driver::{Change, Queue, Recorder, cached, drive};
 use tokio_util::sync::CancellationToken;
 
 use crate::owned::Unseen;
@@ -89,8 +90,26 @@ impl World {
         (world, watching)
     }
 
+    /// Hands the keys of one queue to a controller until stopped, once the whole picture is there.
+    pub(crate) async fn reconcile<F, Fut>(
+        self,
+        queue: Arc<Queue<Key>>,
+        workers: usize,
+        stop: CancellationToken,
+        controller: F,
+    ) where
+        F: Fn(Self, Key) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Option<Duration>, kube::Error>> + Send + 'static,
+    {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = self.is_complete() => {}
+        }
+        drive(queue, workers, stop, move |key| controller(self.clone(), key)).await;
+    }
+
     /// Waits until every watch has shown what there is, so that nobody acts on half a picture.
-    pub(crate) async fn is_complete(&self) {
+    async fn is_complete(&self) {
         let (deployments, replica_sets, pods, services, slices) = tokio::join!(
             self.deployments.wait_until_ready(),
             self.replica_sets.wait_until_ready(),
