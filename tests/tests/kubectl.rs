@@ -94,6 +94,7 @@ fn kubectl_does_its_work() -> Result<()> {
         ensure!(resources.contains(kind), "{kind} is missing in\n{resources}");
     }
     edits_and_server_side(&kubectl)?;
+    recreate_and_relabel(&kubectl)?;
 
     kubectl.run("delete deployment/web service/web")?;
     wait_for("the pods to be gone", Duration::from_secs(20), || {
@@ -115,6 +116,34 @@ fn edits_and_server_side(kubectl: &Kubectl) -> Result<()> {
     kubectl.run("create configmap x -n scratch --from-literal=a=b")?;
     kubectl.run("delete namespace scratch --timeout=30s")?;
     ensure!(kubectl.run("get namespace scratch").is_err(), "the namespace is still there");
+    Ok(())
+}
+
+/// A recreated deployment goes on as soon as the old pods are gone; a relabelled pod leaves its service; an orphaned
+/// replica set is taken over.
+fn recreate_and_relabel(kubectl: &Kubectl) -> Result<()> {
+    let strategy = r#"-p={"spec":{"strategy":{"type":"Recreate","rollingUpdate":null}}}"#;
+    kubectl.run(&format!("patch deployment/web {strategy}"))?;
+    kubectl.run("rollout restart deployment/web")?;
+    ensure!(kubectl.run("rollout status deployment/web --timeout=20s")?.contains("successfully rolled out"));
+
+    let pod = kubectl.run("get pods -l app=web -o name")?.lines().next().context("no pod")?.to_owned();
+    let address = kubectl.run(&format!("get {pod} -o jsonpath={{.status.podIP}}"))?;
+    kubectl.run(&format!("label {pod} app=quarantine --overwrite"))?;
+    wait_for("the service to leave the relabelled pod", Duration::from_secs(10), || {
+        let slices = kubectl.run("get endpointslices -l kubernetes.io/service-name=web -o yaml")?;
+        Ok(!slices.contains(&format!("- {address}\n")))
+    })?;
+    kubectl.run(&format!("delete {pod} --wait=false"))?;
+
+    let manifest = kubectl.run("get deployment/web -o json")?;
+    let sets = kubectl.run("get replicasets -l app=web -o name")?;
+    kubectl.run("delete deployment/web --cascade=orphan")?;
+    ensure!(kubectl.run("get replicasets -l app=web -o name")? == sets, "the replica sets are gone");
+    let mut manifest: serde_json::Value = serde_json::from_str(&manifest)?;
+    manifest["metadata"] = serde_json::json!({ "name": "web", "labels": { "app": "web" } });
+    kubectl.apply(&[], &manifest.to_string())?;
+    ensure!(kubectl.run("rollout status deployment/web --timeout=20s")?.contains("successfully rolled out"));
     Ok(())
 }
 

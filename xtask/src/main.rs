@@ -62,9 +62,11 @@ fn check(command: &mut Command) -> Result<()> {
             command.env_remove(&name);
         }
     }
-    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
+    let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+    let said = format!("`{} {}`", command.get_program().to_string_lossy(), words.join(" "));
+    let status = command.status().with_context(|| format!("cannot run {said}"))?;
     if !status.success() {
-        bail!("{command:?} ended with {status}");
+        bail!("{said} ended with {status}");
     }
     Ok(())
 }

@@ -2,15 +2,19 @@
 //!
 //! They meet only here. Everybody but the API server gets a client over it in process, each with an identity of its own.
 
+use std::convert::Infallible;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use futures::FutureExt;
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shipway_apiserver::pki::{Authority, KeyPairPem};
 use shipway_apiserver::{ApiServer, Config, Identity};
 use shipway_container::Runtime;
@@ -39,6 +43,7 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 pub(crate) async fn engine(home: Home, args: &UpArgs) -> Result<()> {
     let _lock = home.lock().inspect_err(report)?;
     start_log();
+    take_all_files();
     // Not a part of the session that started us: closing a terminal does not end the engine.
     if let Err(error) = rustix::process::setsid() {
         tracing::debug!(%error, "already a session of its own");
@@ -78,6 +83,14 @@ fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SHIPWAY_LOG");
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}
+
+/// Sockets, watches and pods need descriptors; the usual soft limit is kept low for programs that use `select`.
+fn take_all_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 struct Engine {
@@ -138,8 +151,10 @@ impl Engine {
 
     fn run_parts(&mut self, home: &Home, instance: &Instance, network: Network, runtime: Runtime) -> Result<()> {
         let controllers = self.client(Identity::controller("controllers"));
-        self.parts.spawn(shipway_controllers::run(controllers, self.stop.clone()));
-        self.parts.spawn(shipway_scheduler::run(self.client(Identity::scheduler()), self.stop.clone()));
+        let controlling = shipway_controllers::run(controllers, self.stop.clone());
+        self.spawn("controllers", controlling.map(Ok::<(), Infallible>));
+        let scheduling = shipway_scheduler::run(self.client(Identity::scheduler()), self.stop.clone());
+        self.spawn("scheduler", scheduling.map(Ok::<(), Infallible>));
         let proxy = self.client(Identity::controller("service-proxy"));
         self.spawn("service proxy", shipway_network::proxy(proxy, network.clone(), self.stop.clone()));
         let name = node_name();
@@ -167,10 +182,13 @@ impl Engine {
     ) {
         let stop = self.stop.clone();
         self.parts.spawn(async move {
-            if let Err(error) = part.await {
-                tracing::error!(%error, "{name} failed, the engine ends");
-                stop.cancel();
+            match AssertUnwindSafe(part).catch_unwind().await {
+                Ok(Ok(())) if stop.is_cancelled() => {}
+                Ok(Ok(())) => tracing::error!("{name} ended by itself, the engine ends"),
+                Ok(Err(error)) => tracing::error!(%error, "{name} failed, the engine ends"),
+                Err(_) => tracing::error!("{name} panicked, the engine ends"),
             }
+            stop.cancel();
         });
     }
 

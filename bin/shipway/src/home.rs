@@ -121,7 +121,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_of_a_home_never_changes() {
-        assert_eq!(format!("{:06x}", fnv(b"/var/lib/shipway") & 0x00ff_ffff), "b13f47");
+    fn the_hash_behind_ids_is_fnv_1a_as_published() {
+        assert_eq!(fnv(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv(b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(fnv(b"foobar"), 0x8594_4171_f739_67e8);
     }
 }

@@ -78,7 +78,10 @@ async fn start(home: &Home, args: &RunArgs, name: &str, steps: &Arc<Steps>) -> R
     answers(&exposed).await;
     steps.done(&reached(&app, &exposed));
     if args.publish {
-        publish(&store, &packed, steps).await;
+        tokio::select! {
+            () = publish(&store, &packed, steps) => {}
+            () = interrupted() => steps.done("warning: not published, interrupted"),
+        }
     }
     Ok((!args.detach).then_some(Started { app }))
 }
@@ -106,7 +109,11 @@ async fn deploy(client: &kube::Client, app: &App, steps: &Steps) -> Result<Expos
 /// Leaves nothing half-made: what was there before comes back, what was not goes.
 async fn give_up(client: &kube::Client, app: &App, before: Snapshot, error: anyhow::Error) -> anyhow::Error {
     let existed = before.existed();
-    match shipway_deploy::restore(client, app, before).await {
+    let restored = tokio::select! {
+        restored = shipway_deploy::restore(client, app, before) => restored.map_err(anyhow::Error::from),
+        () = interrupted() => Err(anyhow::anyhow!("interrupted")),
+    };
+    match restored {
         Ok(()) if existed => error.context(format!("{} was not updated, its former version goes on", app.name)),
         Ok(()) => error,
         Err(failed) => error.context(format!("{} could not be taken back: {failed}", app.name)),

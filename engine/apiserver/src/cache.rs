@@ -79,6 +79,12 @@ impl Table {
         self.read().objects.get(key).cloned()
     }
 
+    /// One object with the revision of the look, given that everything up to `applied` has been applied.
+    pub(crate) fn get_at(&self, key: &str, applied: Revision) -> (Option<Arc<Object>>, Revision) {
+        let state = self.read();
+        (state.objects.get(key).cloned(), applied.max(state.last))
+    }
+
     /// Wakes on every change; holds the number of the next change.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.moved.subscribe()

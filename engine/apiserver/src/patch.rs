@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use shipway_schema::patch::{self, Manager, PatchError};
 
+use crate::authorize;
 use crate::call::Call;
 use crate::clock;
 use crate::commit::Place;
@@ -112,6 +113,16 @@ async fn apply(
         if !meta::text(&applied, "uid").is_empty() {
             return Err(ApiError::Conflict(place.about(), "uid mismatch: the object does not exist".into()));
         }
+        // The right to patch is not the right to make.
+        let attributes = authorize::Attributes {
+            verb: "create",
+            group: &resource.group,
+            resource: &resource.plural,
+            subresource: "",
+            namespace: place.namespace.as_deref().unwrap_or_default(),
+            name: &place.name,
+        };
+        authorize::check(&call.identity, &attributes)?;
         match create(call, place.clone(), merge(None)?, None).await {
             Err(ApiError::AlreadyExists(_)) => {}
             other => return Ok((other?, true)),

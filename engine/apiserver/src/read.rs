@@ -41,8 +41,7 @@ pub(crate) async fn list(call: &Call, place: &Place, selection: &Selection) -> R
     let cache = call.server.cache();
     if let Some(key) = selection.only_key(place.resource()).filter(|_| paging.is_simple()) {
         list::settle(cache, paging.at()).await?;
-        let (revision, _) = place.table.edge(cache.revision());
-        let object = place.table.get(&key).filter(|object| object.revision <= revision);
+        let (object, revision) = place.table.get_at(&key, cache.revision());
         let objects = object.into_iter().filter(|object| selection.matches(place.resource(), object)).collect();
         return Ok(view.list(Page { objects, revision, next: None, remaining: None }));
     }

@@ -108,8 +108,22 @@ async fn connection(server: ApiServer, acceptor: TlsAcceptor, stream: TcpStream,
     let builder = builder();
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
+    // Whoever shows no certificate may ask a few questions, but not keep a connection.
+    let overstayed = async {
+        match peer {
+            Peer::Stranger => tokio::time::sleep(GREETING).await,
+            _ => std::future::pending().await,
+        }
+    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = overstayed => {
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(GREETING, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return tracing::debug!("a connection without a certificate was cut"),
+            }
+        }
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await

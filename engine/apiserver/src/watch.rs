@@ -270,8 +270,10 @@ impl Watch {
                     return;
                 }
                 self.delivered = commit.revision;
+                // Asked first: a position taken before the cache has this commit would deliver it once more.
+                let applied = self.cache.revision();
                 self.state = match self.table.position(commit.revision) {
-                    Some(number) if self.cache.revision() >= commit.revision => State::Live(number),
+                    Some(number) if applied >= commit.revision => State::Live(number),
                     _ => State::History(watcher),
                 };
             }

@@ -90,6 +90,25 @@ async fn a_node_keeps_to_itself() {
 }
 
 #[tokio::test]
+async fn an_apply_makes_nothing_that_a_post_would_not() {
+    let cluster = Cluster::new().await;
+    let apply = async |identity: Identity, path: &str, object: &Value| {
+        let path = format!("{path}?fieldManager=x");
+        let sent = request("PATCH", &path, "application/apply-patch+yaml", object.to_string());
+        cluster.send(identity, sent).await.code.as_u16()
+    };
+    let object = |kind: &str| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "evil"}});
+    let mut evil = object("Pod");
+    evil["spec"] = json!({"nodeName": "beta", "containers": [{"name": "c", "image": "i"}]});
+    assert_eq!(apply(Identity::node("alpha"), &format!("{PODS}/evil"), &evil).await, 403);
+    let controller = Identity::controller("controllers");
+    let secret = "/api/v1/namespaces/default/secrets/evil";
+    assert_eq!(apply(controller.clone(), secret, &object("Secret")).await, 403);
+    assert_eq!(apply(controller, "/api/v1/nodes/evil", &object("Node")).await, 403);
+    assert_eq!(apply(Identity::admin(), &format!("{CONFIG_MAPS}/evil"), &object("ConfigMap")).await, 201);
+}
+
+#[tokio::test]
 async fn the_engines_own_parts_do_their_work_and_no_more() {
     let cluster = Cluster::new().await;
     let controller = Identity::controller("deployment");

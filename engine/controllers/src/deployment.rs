@@ -16,7 +16,7 @@ use shipway_driver::EventKind;
 use tokio_util::sync::CancellationToken;
 
 use crate::Key;
-use crate::owned::{Expected, is_controlled_by, is_stale};
+use crate::owned::{Expected, UNSEEN_LIMIT, controller_reference, is_controlled_by, is_orphan, is_stale};
 use crate::world::{World, find};
 
 /// The annotation that numbers revisions.
@@ -32,8 +32,11 @@ pub(crate) async fn run(world: World, stop: CancellationToken) {
 
 async fn reconcile(world: World, key: Key) -> Result<Option<Duration>, kube::Error> {
     let Some(deployment) = find(&world.deployments, &key) else { return Ok(None) };
-    if deployment.metadata.deletion_timestamp.is_some() || world.queues.unseen_replica_sets.awaits(&key) {
+    if deployment.metadata.deletion_timestamp.is_some() {
         return Ok(None);
+    }
+    if world.queues.unseen_replica_sets.awaits(&key) {
+        return Ok(Some(UNSEEN_LIMIT));
     }
     let sets = world.replica_sets.state();
     let uid = deployment.metadata.uid.as_deref();
@@ -100,9 +103,28 @@ impl Rollout {
                 self.tell_scaled(&made, 0, replicas(&made));
                 Ok(())
             }
-            // Another of the same name: seen soon, or not ours and in the way.
+            Err(error) if is_stale(&error) => self.settle_name(&set.name_any()).await,
             Err(error) => Err(error),
         }
+    }
+
+    /// A replica set has the name already: an orphan of this template is taken over, anybody else's makes the next
+    /// try take another name.
+    async fn settle_name(&self, name: &str) -> Result<(), kube::Error> {
+        let Some(present) = self.sets.get_opt(name).await? else { return Ok(()) };
+        if is_orphan(&present) && revision::is_of(&present, &self.deployment) {
+            let reference = controller_reference(&*self.deployment);
+            let patch = json!({ "metadata": { "uid": present.metadata.uid, "ownerReferences": [reference] } });
+            return self.sets.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await.map(|_| ());
+        }
+        if present.metadata.deletion_timestamp.is_some()
+            || is_controlled_by(&present, self.deployment.metadata.uid.as_deref())
+        {
+            return Ok(()); // the watch brings it, or its end
+        }
+        let collisions = self.deployment.status.as_ref().and_then(|status| status.collision_count).unwrap_or(0);
+        let patch = Patch::Merge(json!({ "status": { "collisionCount": collisions + 1 } }));
+        self.deployments.patch_status(&self.key.1, &PatchParams::default(), &patch).await.map(|_| ())
     }
 
     /// Gives the current revision the highest number, also when an older template came back.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::core::DynamicObject;
+use kube::discovery::Scope;
 use serde_json::json;
 use shipway_driver::drive;
 use tokio_util::sync::CancellationToken;
@@ -68,19 +69,15 @@ async fn has_owner(inventory: &Inventory, item: &Item) -> Result<bool, kube::Err
 }
 
 async fn exists(inventory: &Inventory, item: &Item, owner: &OwnerReference) -> Result<bool, kube::Error> {
-    let (group, version) = owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
-    let kind = GroupVersionKind::gvk(group, version, &owner.kind);
-    let known = inventory.namespaced_kinds().into_iter().find(|it| it.kind == kind.kind && it.group == kind.group);
-    let api: Api<DynamicObject> = match (&known, &item.namespace) {
-        (Some(resource), Some(namespace)) => Api::namespaced_with(inventory.client.clone(), namespace, &**resource),
-        _ => Api::all_with(inventory.client.clone(), &ApiResource::from_gvk(&kind)),
+    let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+    // An owner of a kind that the API does not serve cannot be shown to be gone: keep.
+    let Some((resource, scope)) = inventory.kind(group, &owner.kind) else { return Ok(true) };
+    let api: Api<DynamicObject> = match (scope, &item.namespace) {
+        (Scope::Namespaced, Some(namespace)) => Api::namespaced_with(inventory.client.clone(), namespace, &*resource),
+        _ => Api::all_with(inventory.client.clone(), &*resource),
     };
-    match api.get_metadata_opt(&owner.name).await {
-        Ok(found) => Ok(found.is_some_and(|found| found.metadata.uid.as_deref() == Some(&owner.uid))),
-        // A kind that the API does not serve (any more) cannot be shown to be gone: keep.
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
-        Err(error) => Err(error),
-    }
+    let found = api.get_metadata_opt(&owner.name).await?;
+    Ok(found.is_some_and(|found| found.metadata.uid.as_deref() == Some(&owner.uid)))
 }
 
 async fn delete(inventory: &Inventory, item: &Item) -> Result<Option<Duration>, kube::Error> {
@@ -96,6 +93,10 @@ async fn delete(inventory: &Inventory, item: &Item) -> Result<Option<Duration>, 
 async fn delete_dependents(inventory: &Inventory, item: &Item) -> Result<Option<Duration>, kube::Error> {
     let mut blocked = false;
     for dependent in inventory.dependents(&item.uid) {
+        if has_another_owner(inventory, item, &dependent) {
+            release(inventory, item, &dependent).await?;
+            continue;
+        }
         let of_item = |owner: &&OwnerReference| owner.uid == item.uid;
         blocked |= dependent.owners.iter().find(of_item).and_then(|owner| owner.block_owner_deletion) == Some(true);
         if !dependent.deleting {
@@ -110,15 +111,26 @@ async fn delete_dependents(inventory: &Inventory, item: &Item) -> Result<Option<
     if blocked { Ok(None) } else { finish(inventory, item, FOREGROUND).await }
 }
 
+/// Whether somebody else owns the dependent and is not going as well.
+fn has_another_owner(inventory: &Inventory, item: &Item, dependent: &Item) -> bool {
+    let others = dependent.owners.iter().filter(|owner| owner.uid != item.uid);
+    others.filter_map(|owner| inventory.item(&owner.uid)).any(|owner| !owner.deleting)
+}
+
+/// Takes the owner out of a dependent's references.
+async fn release(inventory: &Inventory, item: &Item, dependent: &Item) -> Result<(), kube::Error> {
+    let left: Vec<_> = dependent.owners.iter().filter(|owner| owner.uid != item.uid).collect();
+    let patch = json!({ "metadata": { "uid": dependent.uid, "ownerReferences": left } });
+    let api = inventory.api(dependent);
+    match api.patch_metadata(&dependent.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        Err(error) if !is_stale(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 async fn orphan_dependents(inventory: &Inventory, item: &Item) -> Result<Option<Duration>, kube::Error> {
     for dependent in inventory.dependents(&item.uid) {
-        let left: Vec<_> = dependent.owners.iter().filter(|owner| owner.uid != item.uid).collect();
-        let patch = json!({ "metadata": { "uid": dependent.uid, "ownerReferences": left } });
-        let api = inventory.api(&dependent);
-        match api.patch_metadata(&dependent.name, &PatchParams::default(), &Patch::Merge(patch)).await {
-            Err(error) if !is_stale(&error) => return Err(error),
-            _ => {}
-        }
+        release(inventory, item, &dependent).await?;
     }
     finish(inventory, item, ORPHAN).await
 }

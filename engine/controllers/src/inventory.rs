@@ -45,7 +45,7 @@ pub(crate) struct Inventory {
 }
 
 /// A kind that is watched, and whether its objects live in namespaces.
-type Watched = (Arc<ApiResource>, Scope);
+pub(crate) type Watched = (Arc<ApiResource>, Scope);
 
 #[derive(Default)]
 struct Stock {
@@ -88,6 +88,12 @@ impl Inventory {
     pub(crate) fn namespaced_kinds(&self) -> Vec<Arc<ApiResource>> {
         let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         kinds.iter().filter(|(_, scope)| *scope == Scope::Namespaced).map(|(kind, _)| kind.clone()).collect()
+    }
+
+    /// The served kind of that group and name.
+    pub(crate) fn kind(&self, group: &str, kind: &str) -> Option<Watched> {
+        let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        kinds.iter().find(|(known, _)| known.group == group && known.kind == kind).cloned()
     }
 
     /// The objects that name `uid` as an owner.
@@ -196,14 +202,15 @@ impl Inventory {
         };
         // Only owned or ending objects are of interest to the collector.
         let interesting = !item.owners.is_empty() || item.deleting;
-        let owners: Vec<String> = item.owners.iter().map(|owner| owner.uid.clone()).collect();
-        self.stock().put(item);
+        let mut owners: Vec<String> = item.owners.iter().map(|owner| owner.uid.clone()).collect();
+        let before = self.stock().put(item);
+        // A foreground deletion waits for its dependents, also for one that is not its dependent any more.
+        owners.extend(before.into_iter().flat_map(|before| before.owners).map(|owner| owner.uid));
+        for owner in owners {
+            self.wake_ending(&owner);
+        }
         if interesting {
             self.garbage.add(uid);
-            // A foreground deletion waits for its dependents.
-            for owner in owners {
-                self.wake_ending(&owner);
-            }
         }
     }
 
@@ -249,8 +256,9 @@ impl Inventory {
 }
 
 impl Stock {
-    fn put(&mut self, item: Item) {
-        self.remove(&item.uid);
+    /// Takes the item in; gives what it was before.
+    fn put(&mut self, item: Item) -> Option<Item> {
+        let before = self.remove(&item.uid);
         for owner in &item.owners {
             self.dependents.entry(owner.uid.clone()).or_default().insert(item.uid.clone());
         }
@@ -258,6 +266,7 @@ impl Stock {
             self.in_namespace.entry(namespace.clone()).or_default().insert(item.uid.clone());
         }
         self.items.insert(item.uid.clone(), item);
+        before
     }
 
     fn remove(&mut self, uid: &str) -> Option<Item> {

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use kube::Resource;
 use kube::core::{Selector, SelectorExt};
+use tokio::time::Instant;
 
 use crate::Key;
 
@@ -14,7 +16,16 @@ use crate::Key;
 /// A controller that acted and looks again before its watch caught up would act twice; it waits while this has
 /// entries of its own. The watch wakes it when the last of them is seen.
 #[derive(Default)]
-pub(crate) struct Unseen(Mutex<HashMap<String, (Key, Expected)>>);
+pub(crate) struct Unseen(Mutex<HashMap<String, Awaited>>);
+
+/// How long a change may stay unseen before it is given up: it came and went before it was noted.
+pub(crate) const UNSEEN_LIMIT: Duration = Duration::from_secs(10);
+
+struct Awaited {
+    by: Key,
+    expected: Expected,
+    since: Instant,
+}
 
 /// What the watch will show.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,13 +37,13 @@ pub(crate) enum Expected {
 }
 
 impl Unseen {
-    fn entries(&self) -> MutexGuard<'_, HashMap<String, (Key, Expected)>> {
+    fn entries(&self) -> MutexGuard<'_, HashMap<String, Awaited>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `owner` did something to the object `uid`; `already` says whether the watch shows it by now.
     pub(crate) fn expect(&self, owner: &Key, uid: &str, expected: Expected, already: impl Fn() -> bool) {
-        self.entries().insert(uid.to_owned(), (owner.clone(), expected));
+        self.entries().insert(uid.to_owned(), Awaited { by: owner.clone(), expected, since: Instant::now() });
         // Looked at after the entry is there: a change seen between the answer and the entry is not missed.
         if already() {
             self.entries().remove(uid);
@@ -48,14 +59,16 @@ impl Unseen {
     pub(crate) fn saw_change(&self, uid: Option<&str>, deleting: bool) {
         let Some(uid) = uid else { return };
         let mut entries = self.entries();
-        if entries.get(uid).is_some_and(|(_, expected)| deleting || *expected == Expected::Created) {
+        if entries.get(uid).is_some_and(|awaited| deleting || awaited.expected == Expected::Created) {
             entries.remove(uid);
         }
     }
 
     /// Whether something that `owner` did has not been seen yet.
     pub(crate) fn awaits(&self, owner: &Key) -> bool {
-        self.entries().values().any(|(of, _)| of == owner)
+        let mut entries = self.entries();
+        entries.retain(|_, awaited| awaited.since.elapsed() < UNSEEN_LIMIT);
+        entries.values().any(|awaited| awaited.by == *owner)
     }
 }
 

@@ -16,8 +16,10 @@ use shipway_driver::EventKind;
 use tokio_util::sync::CancellationToken;
 
 use crate::Key;
-use crate::owned::{Expected, controller_reference, is_controlled_by, is_orphan, is_stale, selector_matches};
-use crate::world::{World, find};
+use crate::owned::{
+    Expected, UNSEEN_LIMIT, controller_reference, is_controlled_by, is_orphan, is_stale, selector_matches,
+};
+use crate::world::{World, controller_of, find};
 
 /// How many pods are made or deleted at once.
 const AT_ONCE: usize = 16;
@@ -31,10 +33,16 @@ pub(crate) async fn run(world: World, stop: CancellationToken) {
 async fn reconcile(world: World, key: Key) -> Result<Option<Duration>, kube::Error> {
     let Some(set) = find(&world.replica_sets, &key) else { return Ok(None) };
     if world.queues.unseen_pods.awaits(&key) {
-        return Ok(None);
+        return Ok(Some(UNSEEN_LIMIT));
     }
     let keeper = Keeper { pods: Api::namespaced(world.client.clone(), &key.0), world, key, set };
     let pods = keeper.claim().await?;
+    if pods.is_empty()
+        && let Some(owner) = controller_of(&*keeper.set, "Deployment")
+    {
+        // It may wait for the last one to be gone, which changes no status.
+        keeper.world.queues.deployments.add(owner);
+    }
     if keeper.set.metadata.deletion_timestamp.is_none() {
         keeper.scale(&pods).await?;
     }

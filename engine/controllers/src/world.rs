@@ -59,9 +59,9 @@ impl World {
             cached::<Service>(Api::all(client.clone()), all(), stop.clone(), move |change| {
                 wake.services.add(key(&**change.object()));
             });
-        let (wake, known) = (queues.clone(), services.clone());
+        let (wake, known, sets) = (queues.clone(), services.clone(), replica_sets.clone());
         let (pods, watch_pods) = cached::<Pod>(Api::all(client.clone()), all(), stop.clone(), move |change| {
-            wake.pod(change, &known);
+            wake.pod(change, &known, &sets);
         });
         let wake = queues.clone();
         let (slices, watch_slices) =
@@ -135,28 +135,28 @@ impl Queues {
         }
     }
 
-    fn pod(&self, change: &Change<Pod>, services: &Store<Service>) {
+    fn pod(&self, change: &Change<Pod>, services: &Store<Service>, replica_sets: &Store<ReplicaSet>) {
         let pod = change.object();
         let deleting = pod.metadata.deletion_timestamp.is_some() || matches!(change, Change::Deleted(_));
         self.unseen_pods.saw_change(pod.metadata.uid.as_deref(), deleting);
         match controller_of(&**pod, "ReplicaSet") {
             Some(owner) => self.replica_sets.add(owner),
             None if deleting => {}
-            // An orphan may be somebody's: every replica set of the namespace may look.
-            None => self.orphan(pod),
+            // An orphan may be somebody's, or may have been: every replica set of the namespace looks.
+            None => in_namespace(replica_sets, pod).for_each(|set| self.replica_sets.add(set)),
         }
-        for service in services.state().iter().filter(|service| endpoints::selects(service, pod)) {
-            self.services.add(key(&**service));
-        }
+        // All of the namespace: a pod that was relabelled leaves services which do not select it any more.
+        in_namespace(services, pod).for_each(|service| self.services.add(service));
     }
+}
 
-    fn orphan(&self, pod: &Pod) {
-        let labels = pod.labels();
-        if labels.contains_key("pod-template-hash") {
-            let name = pod.metadata.generate_name.as_deref().unwrap_or_default().trim_end_matches('-');
-            self.replica_sets.add((pod.namespace().unwrap_or_default(), name.to_owned()));
-        }
-    }
+/// The keys of the objects in the pod's namespace.
+fn in_namespace<K>(store: &Store<K>, pod: &Pod) -> impl Iterator<Item = Key>
+where
+    K: Resource<DynamicType = ()> + kube::runtime::reflector::Lookup<DynamicType = ()> + Clone + 'static,
+{
+    let namespace = pod.metadata.namespace.clone();
+    store.state().into_iter().filter(move |object| object.meta().namespace == namespace).map(|object| key(&*object))
 }
 
 /// Namespace and name.

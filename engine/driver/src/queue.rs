@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -195,15 +197,21 @@ where
             () = stop.cancelled() => return,
             key = queue.next() => key,
         };
-        match reconcile(key.clone()).await {
-            Ok(again) => {
+        let reconciled = AssertUnwindSafe(reconcile(key.clone())).catch_unwind().await;
+        match reconciled {
+            Ok(Ok(again)) => {
                 queue.forget(&key);
                 if let Some(delay) = again {
                     queue.add_after(key.clone(), delay);
                 }
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 tracing::debug!(?key, %error, "reconcile failed, retrying");
+                queue.retry(key.clone());
+            }
+            // Desired state is level-triggered: nothing half done is in the way of the next try.
+            Err(_) => {
+                tracing::error!(?key, "reconcile panicked, retrying");
                 queue.retry(key.clone());
             }
         }

@@ -57,7 +57,7 @@ impl<M: Machine> Shared<M> {
         self.tell(pod, container, EventKind::Warning, reason, message);
     }
 
-    /// Sandbox, network and volumes, all at once; after a failure nothing of them is left.
+    /// Sandbox, network and volumes, all at once; after a failure no sandbox is left.
     pub(crate) async fn prepare(&self, pod: &Pod) -> Result<(M::Sandbox, Option<Ipv4Addr>), String> {
         let (place, volumes) = tokio::join!(self.make_place(pod), self.make_volumes(pod));
         let (sandbox, address) = place.inspect_err(|error| {
@@ -71,7 +71,7 @@ impl<M: Machine> Shared<M> {
             Ok(()) => Ok((sandbox, address)),
             Err(error) => {
                 self.warn(pod, None, "FailedMount", &error);
-                self.clear(pod, Some(&sandbox)).await;
+                self.take_down(pod, Some(&sandbox)).await;
                 Err(error)
             }
         }
@@ -95,7 +95,7 @@ impl<M: Machine> Shared<M> {
         match self.machine.attach(pod::uid(pod), &sandbox.network_namespace()).await {
             Ok(address) => Ok((sandbox, Some(address))),
             Err(error) => {
-                self.clear(pod, Some(&sandbox)).await;
+                self.take_down(pod, Some(&sandbox)).await;
                 Err(error.to_string())
             }
         }
@@ -134,8 +134,8 @@ impl<M: Machine> Shared<M> {
         self.machine.mount(sandbox.supervisor(), self.volumes(pod).memory(pod)).await
     }
 
-    /// Takes away sandbox, network and volumes; tries until it is done.
-    pub(crate) async fn clear(&self, pod: &Pod, sandbox: Option<&M::Sandbox>) {
+    /// Takes the sandbox away; tries until it is done. The volumes stay: the pod may get another sandbox.
+    pub(crate) async fn take_down(&self, pod: &Pod, sandbox: Option<&M::Sandbox>) {
         let mut backoff = Backoff::short();
         if let Some(sandbox) = sandbox {
             while let Err(error) = sandbox.destroy().await {
@@ -143,6 +143,10 @@ impl<M: Machine> Shared<M> {
                 tokio::time::sleep(backoff.wait()).await;
             }
         }
+    }
+
+    /// Removes the volumes of a pod that has come to its end.
+    pub(crate) async fn remove_volumes(&self, pod: &Pod) {
         let volumes = self.volumes(pod);
         let removed = tokio::task::spawn_blocking(move || volumes.remove()).await;
         if let Ok(Err(error)) = removed {
@@ -313,6 +317,8 @@ impl<M: Machine> Shared<M> {
     /// Removes what the pod leaves on disk when its object is gone.
     pub(crate) async fn forget(&self, pod: &Pod) {
         self.runs.remove(pod);
+        // Also where preparing failed and there was nothing to dismantle.
+        self.detach(pod).await;
         let folders = [log::pod_folder(&self.home, pod), self.pod_folder(pod)];
         let removed = tokio::task::spawn_blocking(move || folders.iter().try_for_each(remove_folder)).await;
         if let Ok(Err(error)) = removed {

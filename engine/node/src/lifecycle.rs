@@ -187,7 +187,10 @@ impl Observed {
 
     fn step_shutdown(&mut self, pod: &Pod, shutdown: Shutdown, now: Instant, actions: &mut Vec<Action>) {
         let alive = self.containers.iter().any(Container::alive);
-        if shutdown.why == Why::Vanished || !alive {
+        // A start that hangs, in its postStart hook say, cannot be signalled; past the deadline the sandbox ends it.
+        let overdue = shutdown.since + grace(pod) <= now
+            && self.containers.iter().any(|container| container.alive() && !container.running());
+        if shutdown.why == Why::Vanished || !alive || overdue {
             self.stage = Stage::Dismantling { again: false };
             actions.push(Action::Dismantle);
             return;
@@ -302,7 +305,12 @@ pub(crate) fn grace(pod: &Pod) -> Duration {
         .metadata
         .deletion_grace_period_seconds
         .or_else(|| pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds));
-    Duration::from_secs(asked.map_or(30, |seconds| u64::try_from(seconds).unwrap_or(0)))
+    asked.map_or(Duration::from_secs(30), seconds)
+}
+
+/// A time that an object asks for. Bounded, so that adding it to the time now cannot overflow.
+pub(crate) fn seconds(asked: i64) -> Duration {
+    Duration::from_secs(asked.clamp(0, i64::from(u32::MAX)).unsigned_abs())
 }
 
 fn has_hook(pod: &Pod, name: &str) -> bool {

@@ -20,7 +20,7 @@ use crate::machine::{Host, Machine, Sandbox};
 use crate::observed::{Observed, Stage};
 use crate::recover::{Run, recover};
 use crate::worker::{Desired, Worker};
-use crate::{pod, runtime, signal};
+use crate::{pod, runtime};
 
 /// Pods by uid, and whether their objects are there.
 type Waiting = HashMap<String, (Arc<Pod>, bool)>;
@@ -166,24 +166,29 @@ impl Pods {
             clearing.spawn(async move {
                 let mut stranger = Pod::default();
                 stranger.metadata.uid = Some(uid);
-                shared.clear(&stranger, sandbox.as_ref()).await;
+                shared.take_down(&stranger, sandbox.as_ref()).await;
+                shared.remove_volumes(&stranger).await;
                 shared.detach(&stranger).await;
             });
         }
-        let (shared, known) = (self.shared.clone(), known.clone());
+        // Listed now: what comes while this works is not a stranger's.
+        let addresses = self.shared.machine.network.attached().into_iter().filter(|uid| !known.contains(uid));
+        let addresses: Vec<String> = addresses.collect();
+        let folders = leftovers(&self.shared.home, known);
+        let shared = self.shared.clone();
         self.tasks.spawn(async move {
             while let Some(cleared) = clearing.join_next().await {
                 if let Err(error) = cleared {
                     tracing::error!(%error, "what a pod without an object left was not taken down");
                 }
             }
-            for uid in shared.machine.network.attached().into_iter().filter(|uid| !known.contains(uid)) {
+            for uid in addresses {
                 if let Err(error) = shared.machine.network.detach(&uid).await {
                     tracing::warn!(uid, %error, "an address without a pod was not given back");
                 }
             }
-            let home = shared.home.clone();
-            let removed = tokio::task::spawn_blocking(move || remove_leftovers(&home, &known)).await;
+            let remove = move || folders?.iter().try_for_each(std::fs::remove_dir_all);
+            let removed = tokio::task::spawn_blocking(remove).await;
             if let Ok(Err(error)) = removed {
                 tracing::warn!(%error, "files of pods that are gone were not all removed");
             }
@@ -199,8 +204,8 @@ async fn take_up<M: Machine>(shared: &Shared<M>, pod: &Pod, sandbox: Option<&M::
     let Some(sandbox) = sandbox else { return observed };
     // What was half made when the engine went down may yet come to life; it must not run beside its successor.
     for (run, _) in found.iter().flat_map(|found| &found.runs).filter(|(_, state)| **state == Run::HalfMade) {
-        if let Err(error) = sandbox.kill(run, signal::KILL).await {
-            tracing::debug!(%run, %error, "a half-made container could not be killed");
+        if let Err(error) = sandbox.forget(run).await {
+            tracing::warn!(%run, %error, "a half-made container could not be taken away");
         }
     }
     if observed.stage == Stage::Ready && !pod::host_network(pod) {
@@ -212,8 +217,9 @@ async fn take_up<M: Machine>(shared: &Shared<M>, pod: &Pod, sandbox: Option<&M::
     observed
 }
 
-/// Removes the folders of pods that no object stands for.
-fn remove_leftovers(home: &std::path::Path, known: &HashSet<String>) -> std::io::Result<()> {
+/// The folders of pods that no object stands for.
+fn leftovers(home: &std::path::Path, known: &HashSet<String>) -> std::io::Result<Vec<std::path::PathBuf>> {
+    let mut found = Vec::new();
     let stranger = |name: &str| name.len() == 36 && !known.contains(name);
     for (folder, uid_of) in [("pods", whole as fn(&str) -> &str), ("logs/pods", after_last_underscore)] {
         let entries = match std::fs::read_dir(home.join(folder)) {
@@ -223,11 +229,11 @@ fn remove_leftovers(home: &std::path::Path, known: &HashSet<String>) -> std::io:
         for entry in entries {
             let entry = entry?;
             if entry.file_name().to_str().is_some_and(|name| stranger(uid_of(name))) {
-                std::fs::remove_dir_all(entry.path())?;
+                found.push(entry.path());
             }
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 fn whole(name: &str) -> &str {
@@ -251,7 +257,8 @@ mod tests {
         for folder in folders.iter().chain(&logs) {
             std::fs::create_dir_all(home.path().join(folder).join("x")).expect("made");
         }
-        remove_leftovers(home.path(), &HashSet::from([kept.to_owned()])).expect("removed");
+        let found = leftovers(home.path(), &HashSet::from([kept.to_owned()])).expect("listed");
+        found.iter().try_for_each(std::fs::remove_dir_all).expect("removed");
         let there: Vec<bool> = folders.iter().chain(&logs).map(|folder| home.path().join(folder).exists()).collect();
         assert_eq!(there, [true, false, true, true, false]);
     }

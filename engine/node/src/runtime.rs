@@ -1,6 +1,7 @@
 //! The runtime's account of a pod, in the words of the pod's life.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
@@ -53,6 +54,13 @@ pub(crate) fn last_words_file(pod_folder: &Path, run: &str) -> PathBuf {
     pod_folder.join("etc/last-words").join(run)
 }
 
+/// What a file begins with. The container may have made it as large as it liked.
+fn beginning(file: &Path) -> std::io::Result<Vec<u8>> {
+    let mut words = Vec::new();
+    std::fs::File::open(file)?.take(LONGEST_WORDS as u64).read_to_end(&mut words)?;
+    Ok(words)
+}
+
 /// What a run said at its end: its termination message, or the end of its log if the pod wants that for errors.
 pub(crate) fn last_words(
     home: &Path,
@@ -62,8 +70,8 @@ pub(crate) fn last_words(
     code: i32,
 ) -> Option<String> {
     let file = last_words_file(pod_folder, &crate::observed::run_id(name, attempt));
-    let words = std::fs::read(file).unwrap_or_default();
-    let words = String::from_utf8_lossy(&words[..words.len().min(LONGEST_WORDS)]).into_owned();
+    let words = beginning(&file).unwrap_or_default();
+    let words = String::from_utf8_lossy(&words).into_owned();
     if !words.is_empty() {
         return Some(words);
     }

@@ -53,6 +53,14 @@ pub enum DeployError {
         /// The name asked for.
         name: String,
     },
+    /// Pods do not go.
+    #[error("pods of {name} are still there after {seconds} s; look at `kubectl get pods -l app={name}`")]
+    Lingering {
+        /// Name of the app.
+        name: String,
+        /// How long was waited.
+        seconds: u64,
+    },
     /// The rollout made no progress for a long time.
     #[error("the app is not ready after {seconds} s: {ready} of {wanted} replicas are; look at `shipway logs {name}`")]
     TimedOut {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Event, Pod, Service};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
@@ -65,7 +66,7 @@ async fn address(
     let services: Api<Service> = Api::namespaced(client.clone(), &app.namespace);
     let events: Api<Event> = Api::namespaced(client.clone(), &app.namespace);
     let this = watcher::Config::default().fields(&format!("metadata.name={}", app.name));
-    let uid = service.uid().unwrap_or_default();
+    let (uid, since) = (service.uid().unwrap_or_default(), last_change(service));
     let about = watcher::Config::default().fields(&format!("involvedObject.uid={uid}"));
     let services =
         watcher(services, this).default_backoff().applied_objects().map(|service| service.map(Seen::Service));
@@ -78,13 +79,29 @@ async fn address(
                     return Ok(Some(address));
                 }
             }
-            Ok(Seen::Event(event)) if event.reason.as_deref() == Some("PortInUse") => {
+            Ok(Seen::Event(event)) if event.reason.as_deref() == Some("PortInUse") && is_newer(&event, since) => {
                 return Err(taken(&event, ports));
             }
             Ok(Seen::Event(_)) | Err(_) => {}
         }
     }
     Ok(None)
+}
+
+/// When the Service's specification last changed, as its field managers say.
+fn last_change(service: &Service) -> Option<Timestamp> {
+    let managers = service.metadata.managed_fields.iter().flatten();
+    let of_spec = managers.filter(|manager| manager.subresource.is_none());
+    of_spec.filter_map(|manager| manager.time.as_ref()).map(|time| time.0).max()
+}
+
+/// Whether the event is about the Service as it is now, not about an earlier try.
+fn is_newer(event: &Event, since: Option<Timestamp>) -> bool {
+    match (event.last_timestamp.as_ref(), since) {
+        // Both are whole seconds.
+        (Some(last), Some(since)) => last.0.as_second() >= since.as_second(),
+        _ => true,
+    }
 }
 
 enum Seen {

@@ -94,7 +94,9 @@ fn kind<R: Read>(entry: &tar::Entry<'_, R>, names: &Names) -> Result<Kind, Fault
     let target = || entry.link_name_bytes().ok_or(Fault::Refused("is a link without a target"));
     Ok(match entry.header().entry_type() {
         EntryType::Directory => Kind::Directory,
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
+        EntryType::Regular | EntryType::Continuous => Kind::File,
+        // Its holes would be written out, and a few bytes of it can stand for any size.
+        EntryType::GNUSparse => return Err(Fault::Refused("is a sparse file")),
         EntryType::Symlink => match target()?.into_owned() {
             bytes if bytes.is_empty() || bytes.contains(&0) || bytes.len() > PATH_LIMIT => {
                 return Err(Fault::Refused("is a link with a malformed target"));

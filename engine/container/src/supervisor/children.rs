@@ -191,6 +191,10 @@ impl Supervisor {
     /// Leaves nothing of a container that did not come to be.
     fn discard(&mut self, index: usize, asked: Waiter, paths: &ContainerPaths, mut failure: Failure) {
         let mut container = self.containers.remove(index);
+        // A program that runs already goes on writing as long as it lives.
+        if let Err(error) = Group::new(&paths.cgroup).and_then(|group| group.kill()) {
+            eprintln!("discard: {error}");
+        }
         container.drain();
         self.dropped_lines += container.log.dropped();
         if let Err(error) = erase(paths) {

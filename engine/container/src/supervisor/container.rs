@@ -15,6 +15,8 @@ use crate::state::ContainerState;
 const CHUNK: usize = 8 * 1024;
 /// Read from one stream before others get their turn.
 const TURN: usize = 16;
+/// Read from one stream at the end of its program: more than a pipe holds, but not for as long as somebody writes.
+const LAST_TURNS: usize = 256;
 
 /// A client and the number of its request.
 #[derive(Clone, Copy)]
@@ -76,7 +78,7 @@ impl Container {
     /// Takes what the pipes still hold, and closes them.
     pub(super) fn drain(&mut self) {
         for number in 0..self.streams.len() {
-            self.copy(number, usize::MAX);
+            self.copy(number, LAST_TURNS);
             self.close(number);
         }
     }

@@ -17,12 +17,17 @@ const NOT_INHERITED: [&str; 2] = ["kubectl.kubernetes.io/last-applied-configurat
 
 /// Whether the replica set has the deployment's template as it is now.
 pub(super) fn is_of(set: &ReplicaSet, deployment: &Deployment) -> bool {
-    let Some(wanted) = deployment.spec.as_ref().map(|spec| &spec.template) else { return false };
-    let Some(mut has) = set.spec.as_ref().and_then(|spec| spec.template.clone()) else { return false };
-    if let Some(labels) = has.metadata.as_mut().and_then(|metadata| metadata.labels.as_mut()) {
+    let Some(wanted) = deployment.spec.as_ref().map(|spec| spec.template.clone()) else { return false };
+    let Some(has) = set.spec.as_ref().and_then(|spec| spec.template.clone()) else { return false };
+    is_same(&without_hash(has), &without_hash(wanted))
+}
+
+/// A template copied from a replica set carries its hash.
+fn without_hash(mut template: PodTemplateSpec) -> PodTemplateSpec {
+    if let Some(labels) = template.metadata.as_mut().and_then(|metadata| metadata.labels.as_mut()) {
         labels.remove(TEMPLATE_HASH);
     }
-    is_same(&has, wanted)
+    template
 }
 
 /// Equal but for empty against missing metadata.

@@ -153,8 +153,7 @@ impl<S: Sandbox> Prober<S> {
     }
 
     fn grace_of(&self, probe: &Probe) -> Duration {
-        let own = probe.termination_grace_period_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        own.map_or(self.grace, Duration::from_secs)
+        probe.termination_grace_period_seconds.map_or(self.grace, crate::lifecycle::seconds)
     }
 }
 

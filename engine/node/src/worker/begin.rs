@@ -11,7 +11,7 @@ use super::{Done, Worker};
 use crate::jobs::{Shared, Start};
 use crate::lifecycle::{Action, grace};
 use crate::machine::{Machine, Sandbox};
-use crate::observed::{Container, Happened, StartFailure};
+use crate::observed::{Container, Happened, Stage, StartFailure};
 use crate::{pod, references, signal};
 
 /// How long a deleted pod waits for the network to lead its clients away.
@@ -133,8 +133,12 @@ impl<M: Machine> Worker<M> {
         self.watched.clear();
         self.runtime = None;
         let sandbox = self.sandbox.take();
-        self.spawn(|shared, pod| async move {
-            shared.clear(&pod, sandbox.as_ref()).await;
+        let again = self.observed.stage == Stage::Dismantling { again: true };
+        self.spawn(move |shared, pod| async move {
+            shared.take_down(&pod, sandbox.as_ref()).await;
+            if !again {
+                shared.remove_volumes(&pod).await;
+            }
             shared.detach(&pod).await;
             Done::Happened(Happened::Dismantled)
         });
