@@ -69,10 +69,11 @@ fn a_second_engine_on_the_same_home_is_refused_and_up_is_idempotent() -> Result<
 
 #[test]
 fn somebody_who_is_not_root_is_told_so() -> Result<()> {
+    let (_folder, copy) = readable_copy()?;
     let setpriv = std::process::Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .arg(readable_copy()?)
-        .args(["up", "--home", "/tmp/never-made"])
+        .arg(copy)
+        .args(["up", "--home", "never-made"])
         .output()
         .context("setpriv is part of every Debian")?;
     let error = String::from_utf8_lossy(&setpriv.stderr).into_owned();
@@ -81,14 +82,14 @@ fn somebody_who_is_not_root_is_told_so() -> Result<()> {
 }
 
 /// The checkout may be in a folder that only root may enter.
-fn readable_copy() -> Result<std::path::PathBuf> {
-    let folder = tempfile::Builder::new().prefix("shipway-copy-").tempdir()?.keep();
-    let copy = folder.join("shipway");
+fn readable_copy() -> Result<(tempfile::TempDir, std::path::PathBuf)> {
+    let folder = tempfile::tempdir()?;
+    let copy = folder.path().join("shipway");
     std::fs::copy(binary(), &copy)?;
     let open = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
-    std::fs::set_permissions(&folder, open.clone())?;
+    std::fs::set_permissions(folder.path(), open.clone())?;
     std::fs::set_permissions(&copy, open)?;
-    Ok(copy)
+    Ok((folder, copy))
 }
 
 #[test]
