@@ -57,7 +57,7 @@ impl<M: Machine> Shared<M> {
         self.tell(pod, container, EventKind::Warning, reason, message);
     }
 
-    /// Sandbox, network and volumes, all at once; after a failure no sandbox is left.
+    /// Sandbox, network and volumes, all at once; after a failure neither sandbox nor address is left.
     pub(crate) async fn prepare(&self, pod: &Pod) -> Result<(M::Sandbox, Option<Ipv4Addr>), String> {
         let (place, volumes) = tokio::join!(self.make_place(pod), self.make_volumes(pod));
         let (sandbox, address) = place.inspect_err(|error| {
@@ -72,6 +72,8 @@ impl<M: Machine> Shared<M> {
             Err(error) => {
                 self.warn(pod, None, "FailedMount", &error);
                 self.take_down(pod, Some(&sandbox)).await;
+                // The pod may never get as far as being dismantled.
+                self.detach(pod).await;
                 Err(error)
             }
         }
@@ -317,8 +319,6 @@ impl<M: Machine> Shared<M> {
     /// Removes what the pod leaves on disk when its object is gone.
     pub(crate) async fn forget(&self, pod: &Pod) {
         self.runs.remove(pod);
-        // Also where preparing failed and there was nothing to dismantle.
-        self.detach(pod).await;
         let folders = [log::pod_folder(&self.home, pod), self.pod_folder(pod)];
         let removed = tokio::task::spawn_blocking(move || folders.iter().try_for_each(remove_folder)).await;
         if let Ok(Err(error)) = removed {
