@@ -10,6 +10,7 @@ use shipway_deploy::{App, Exposed, Ports, Snapshot};
 use shipway_oci::{Reference, Store};
 use shipway_package::{Packed, Request};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::{RunArgs, UpArgs};
 use crate::client::{NAMESPACE, connect};
@@ -26,7 +27,8 @@ pub(crate) async fn run(home: &Home, args: RunArgs) -> Result<()> {
         bail!("{} is not a file; give the path of a Python program, a script or a binary", args.program.display());
     }
     let steps = Arc::new(Steps::new());
-    let result = start(home, &args, &name, &steps).await;
+    let interrupts = Interrupts::listen()?;
+    let result = start(home, &args, &name, &steps, &interrupts).await;
     steps.finish();
     let Some(started) = result? else { return Ok(()) };
     let client = connect(home).await?;
@@ -34,10 +36,10 @@ pub(crate) async fn run(home: &Home, args: RunArgs) -> Result<()> {
     let follow = shipway_deploy::follow(&client, NAMESPACE, &name, true, |pod, text| lines.line(pod, text));
     tokio::select! {
         () = follow => {}
-        () = interrupted() => {}
+        () = interrupts.once.cancelled() => {}
     }
     tell(&format!("removing {name}"));
-    started.undo(&client).await
+    started.undo(&client, &interrupts).await
 }
 
 /// What `run` made and may have to take away again.
@@ -46,16 +48,22 @@ struct Started {
 }
 
 impl Started {
-    async fn undo(&self, client: &kube::Client) -> Result<()> {
+    async fn undo(&self, client: &kube::Client, interrupts: &Interrupts) -> Result<()> {
         tokio::select! {
             removed = shipway_deploy::remove(client, NAMESPACE, &self.app.name) => Ok(removed?),
-            () = interrupted() => bail!("interrupted while removing {}; `shipway rm {0}` goes on", self.app.name),
+            () = interrupts.twice.cancelled() => bail!("interrupted while removing {}; `shipway rm {0}` goes on", self.app.name),
         }
     }
 }
 
 /// Brings the app up; gives nothing where it shall be left alone.
-async fn start(home: &Home, args: &RunArgs, name: &str, steps: &Arc<Steps>) -> Result<Option<Started>> {
+async fn start(
+    home: &Home,
+    args: &RunArgs,
+    name: &str,
+    steps: &Arc<Steps>,
+    interrupts: &Interrupts,
+) -> Result<Option<Started>> {
     let store = Store::open(&home.path("content"))?;
     let usual = UpArgs { api_port: None };
     let (engine, packed) = tokio::join!(up::ensure(home, &usual), pack(home, &store, args, name, steps));
@@ -69,18 +77,18 @@ async fn start(home: &Home, args: &RunArgs, name: &str, steps: &Arc<Steps>) -> R
     let before = shipway_deploy::snapshot(&client, &app).await?;
     let exposed = tokio::select! {
         exposed = deploy(&client, &app, steps) => exposed,
-        () = interrupted() => Err(anyhow::anyhow!("interrupted")),
+        () = interrupts.once.cancelled() => Err(anyhow::anyhow!("interrupted")),
     };
     let exposed = match exposed {
         Ok(exposed) => exposed,
-        Err(error) => return Err(give_up(&client, &app, before, error).await),
+        Err(error) => return Err(give_up(&client, &app, before, error, interrupts).await),
     };
     answers(&exposed).await;
     steps.done(&reached(&app, &exposed));
     if args.publish {
         tokio::select! {
             () = publish(&store, &packed, steps) => {}
-            () = interrupted() => steps.done("warning: not published, interrupted"),
+            () = interrupts.once.cancelled() => steps.done("warning: not published, interrupted"),
         }
     }
     Ok((!args.detach).then_some(Started { app }))
@@ -107,11 +115,17 @@ async fn deploy(client: &kube::Client, app: &App, steps: &Steps) -> Result<Expos
 }
 
 /// Leaves nothing half-made: what was there before comes back, what was not goes.
-async fn give_up(client: &kube::Client, app: &App, before: Snapshot, error: anyhow::Error) -> anyhow::Error {
+async fn give_up(
+    client: &kube::Client,
+    app: &App,
+    before: Snapshot,
+    error: anyhow::Error,
+    interrupts: &Interrupts,
+) -> anyhow::Error {
     let existed = before.existed();
     let restored = tokio::select! {
         restored = shipway_deploy::restore(client, app, before) => restored.map_err(anyhow::Error::from),
-        () = interrupted() => Err(anyhow::anyhow!("interrupted")),
+        () = interrupts.twice.cancelled() => Err(anyhow::anyhow!("interrupted")),
     };
     match restored {
         Ok(()) if existed => error.context(format!("{} was not updated, its former version goes on", app.name)),
@@ -194,15 +208,29 @@ fn label_of(program: &Path) -> String {
     if label.is_empty() { "app".to_owned() } else { label.to_owned() }
 }
 
-/// Resolves when the user or the system asks us to end.
-async fn interrupted() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// What the user or the system asked for: once to end, twice to end at once. Heard from the beginning, so that no
+/// signal falls between two steps.
+#[derive(Clone)]
+struct Interrupts {
+    once: CancellationToken,
+    twice: CancellationToken,
+}
+
+impl Interrupts {
+    fn listen() -> Result<Self> {
+        let interrupts = Self { once: CancellationToken::new(), twice: CancellationToken::new() };
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let heard = interrupts.clone();
+        tokio::spawn(async move {
+            for asked in [heard.once, heard.twice] {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                asked.cancel();
+            }
+        });
+        Ok(interrupts)
     }
 }
 
