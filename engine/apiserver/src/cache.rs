@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use shipway_schema::{Registry, Resource};
+use shipway_schema::Resource;
 use shipway_store::{Commit, Event, EventKind, KeyValue, Range, Revision, Store, StoreError, Watcher};
 use tokio::sync::watch;
 
@@ -29,7 +29,10 @@ const RETRY: Duration = Duration::from_millis(200);
 
 /// All resources.
 pub(crate) struct Cache {
-    tables: HashMap<Box<str>, Arc<Table>>,
+    /// By prefix; made when the first object or reader comes, so that the cache need not know which kinds are served.
+    tables: RwLock<HashMap<Box<str>, Arc<Table>>>,
+    /// Every change after this revision was seen.
+    loaded: Revision,
     claims: RwLock<BTreeSet<Box<str>>>,
     applied: watch::Sender<Revision>,
     /// Set when the store can no longer be followed.
@@ -37,9 +40,8 @@ pub(crate) struct Cache {
     store: Arc<dyn Store>,
 }
 
-/// The objects of one resource and their recent changes.
+/// The objects of one kind, whatever versions show them, and their recent changes.
 pub(crate) struct Table {
-    pub(crate) resource: Arc<Resource>,
     /// `/registry/<group or core>/<plural>/`
     pub(crate) prefix: Box<str>,
     state: RwLock<State>,
@@ -64,11 +66,10 @@ pub(crate) struct Snapshot {
 }
 
 impl Table {
-    fn new(resource: Arc<Resource>, objects: BTreeMap<Box<str>, Arc<Object>>, loaded: Revision) -> Self {
+    fn new(prefix: &str, objects: BTreeMap<Box<str>, Arc<Object>>, loaded: Revision) -> Self {
         let last = objects.values().map(|object| object.revision).max().unwrap_or(0);
-        let prefix = prefix(&resource).into();
         let state = RwLock::new(State { objects, ring: Ring::new(loaded), last });
-        Self { resource, prefix, state, moved: watch::Sender::new(0) }
+        Self { prefix: prefix.into(), state, moved: watch::Sender::new(0) }
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
@@ -161,7 +162,7 @@ impl State {
 
 impl Cache {
     /// Loads everything at one revision; [`Cache::follow`] must then be run with the watcher returned.
-    pub(crate) async fn load(store: Arc<dyn Store>, registry: &Registry) -> Result<(Self, Box<dyn Watcher>), ApiError> {
+    pub(crate) async fn load(store: Arc<dyn Store>) -> Result<(Self, Box<dyn Watcher>), ApiError> {
         let loaded = store.range(Range::prefix(Bytes::from_static(ROOT.as_bytes()))).await?;
         let revision = loaded.revision;
         // Everything, not only our keys: readers wait for the store's revision, whoever made it.
@@ -180,14 +181,19 @@ impl Cache {
             let object = read(key, kv)?;
             objects.entry(prefix.into()).or_default().insert(key.into(), Arc::new(object));
         }
-        let tables = registry.all().map(|resource| {
-            let prefix: Box<str> = prefix(resource).into();
-            let own = objects.remove(&prefix).unwrap_or_default();
-            (prefix, Arc::new(Table::new(resource.clone(), own, revision)))
+        let tables = objects.into_iter().map(|(prefix, own)| {
+            let table = Arc::new(Table::new(&prefix, own, revision));
+            (prefix, table)
         });
-        let tables = tables.collect();
-        let applied = watch::Sender::new(revision);
-        Ok((Self { tables, claims: RwLock::new(claims), applied, lost: AtomicBool::new(false), store }, watcher))
+        let cache = Self {
+            tables: RwLock::new(tables.collect()),
+            loaded: revision,
+            claims: RwLock::new(claims),
+            applied: watch::Sender::new(revision),
+            lost: AtomicBool::new(false),
+            store,
+        };
+        Ok((cache, watcher))
     }
 
     /// Applies commits until the store fails. Readers then get an error instead of stale answers.
@@ -213,16 +219,13 @@ impl Cache {
     }
 
     fn apply(&self, commit: &Commit) {
-        let mut changed: Vec<(&Table, Vec<(&str, &Event)>)> = Vec::new();
+        let mut changed: Vec<(Arc<Table>, Vec<(&str, &Event)>)> = Vec::new();
         for event in &commit.events {
             match place(&event.kv.key) {
-                Some(Place::Object(prefix, key)) => {
-                    let Some(table) = self.tables.get(prefix) else { continue };
-                    match changed.iter_mut().find(|(own, _)| own.prefix == table.prefix) {
-                        Some((_, events)) => events.push((key, event)),
-                        None => changed.push((table, vec![(key, event)])),
-                    }
-                }
+                Some(Place::Object(prefix, key)) => match changed.iter_mut().find(|(own, _)| *own.prefix == *prefix) {
+                    Some((_, events)) => events.push((key, event)),
+                    None => changed.push((self.at(prefix), vec![(key, event)])),
+                },
                 Some(Place::Claim(claim)) => self.claim(claim, event),
                 None => {}
             }
@@ -246,9 +249,18 @@ impl Cache {
         self.claims.read().unwrap_or_else(PoisonError::into_inner).contains(claim)
     }
 
-    /// The resource's objects; every served resource has a table.
-    pub(crate) fn table(&self, resource: &Resource) -> Result<Arc<Table>, ApiError> {
-        self.tables.get(&*prefix(resource)).cloned().ok_or(ApiError::NoSuchPath)
+    /// The objects that the resource shows.
+    pub(crate) fn table(&self, resource: &Resource) -> Arc<Table> {
+        self.at(&prefix(resource))
+    }
+
+    fn at(&self, prefix: &str) -> Arc<Table> {
+        if let Some(table) = self.tables.read().unwrap_or_else(PoisonError::into_inner).get(prefix) {
+            return table.clone();
+        }
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        let empty = || Arc::new(Table::new(prefix, BTreeMap::new(), self.loaded));
+        tables.entry(prefix.into()).or_insert_with(empty).clone()
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
@@ -334,8 +346,9 @@ pub(crate) fn read(key: &str, kv: &KeyValue) -> Result<Object, ApiError> {
 
 /// `/registry/<group or core>/<plural>/`
 fn prefix(resource: &Resource) -> String {
-    let group = if resource.group.is_empty() { "core" } else { &resource.group };
-    format!("{ROOT}{group}/{}/", resource.plural)
+    let kept = &resource.kept;
+    let group = if kept.group.is_empty() { "core" } else { &kept.group };
+    format!("{ROOT}{group}/{}/", kept.plural)
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ use crate::object::{Object, canonical};
 /// Where an object lives.
 #[derive(Clone)]
 pub(crate) struct Place {
+    /// The version of the kind that the request speaks.
+    pub(crate) resource: Arc<Resource>,
     pub(crate) table: Arc<Table>,
     pub(crate) namespace: Option<String>,
     pub(crate) name: String,
@@ -24,7 +26,7 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn resource(&self) -> &Arc<Resource> {
-        &self.table.resource
+        &self.resource
     }
 
     /// The key within the table.

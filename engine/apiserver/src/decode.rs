@@ -21,7 +21,7 @@ pub(crate) fn decode(call: &Call) -> Result<Decoded, ApiError> {
         "" | "application/json" | "text/json" => json(&call.body),
         "application/yaml" | "application/x-yaml" | "text/yaml" => yaml(&call.body),
         "application/vnd.kubernetes.protobuf" => {
-            let value = decode_protobuf(call.server.registry(), &call.body).map_err(|error| malformed(&error))?;
+            let value = decode_protobuf(&call.server.registry(), &call.body).map_err(|error| malformed(&error))?;
             Ok(Decoded { value, duplicates: Vec::new() })
         }
         _ => Err(ApiError::UnsupportedMediaType(MEDIA)),

@@ -61,7 +61,7 @@ impl DeleteOptions {
         let body = if call.body.is_empty() {
             Value::Null
         } else if call.content_type() == "application/vnd.kubernetes.protobuf" {
-            let decoded = decode_protobuf(call.server.registry(), &call.body);
+            let decoded = decode_protobuf(&call.server.registry(), &call.body);
             decoded.map_err(|error| ApiError::BadRequest(error.to_string()))?
         } else {
             decode::yaml(&call.body)?.value
@@ -232,10 +232,10 @@ pub(crate) async fn delete_collection(
     selection: &Selection,
     options: &DeleteOptions,
 ) -> Result<Vec<Arc<Object>>, ApiError> {
-    let page = list(call.server.cache(), &place.table, selection, &Paging::everything()).await?;
+    let page = list(call.server.cache(), place, selection, &Paging::everything()).await?;
     let places = page.objects.iter().map(|object| {
         let namespace = object.namespace().map(str::to_owned);
-        Place { table: place.table.clone(), namespace, name: object.name().to_owned() }
+        Place { namespace, name: object.name().to_owned(), ..place.clone() }
     });
     delete_all(call, places.collect(), options).await
 }

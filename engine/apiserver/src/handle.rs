@@ -128,7 +128,7 @@ async fn resource(call: &Call, target: ResourcePath) -> Result<Response<Body>, A
     }
     let found = call.server.registry().find(&target.group, &target.version, &target.plural);
     let resource = found.ok_or(ApiError::NoSuchPath)?;
-    let table = call.server.cache().table(&resource)?;
+    let table = call.server.cache().table(&resource);
     let misplaced = if resource.namespaced {
         target.namespace.is_none() && target.name.is_some()
     } else {
@@ -137,7 +137,7 @@ async fn resource(call: &Call, target: ResourcePath) -> Result<Response<Body>, A
     if misplaced {
         return Err(ApiError::NoSuchPath);
     }
-    let place = Place { table, namespace: target.namespace, name: target.name.clone().unwrap_or_default() };
+    let place = Place { resource, table, namespace: target.namespace, name: target.name.clone().unwrap_or_default() };
     match (target.name, target.subresource) {
         (None, _) => collection(call, place).await,
         (Some(_), None) => object(call, &place).await,

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use shipway_schema::{FieldError, Reason};
 use shipway_store::{Range, Revision, StoreError};
 
-use crate::cache::{Cache, Table, read};
+use crate::cache::{Cache, read};
+use crate::commit::Place;
 use crate::error::{About, ApiError};
 use crate::object::Object;
 use crate::query::Query;
@@ -152,31 +153,32 @@ pub(crate) async fn settle(cache: &Cache, at: At) -> Result<(), ApiError> {
 /// Collects one page.
 pub(crate) async fn list(
     cache: &Cache,
-    table: &Table,
+    place: &Place,
     selection: &Selection,
     paging: &Paging,
 ) -> Result<Page, ApiError> {
+    let table = &place.table;
     settle(cache, paging.at).await?;
     if let At::Exactly(revision) = paging.at {
         if !table.unchanged_since(revision) {
-            return from_store(cache, table, selection, paging, revision).await;
+            return from_store(cache, place, selection, paging, revision).await;
         }
-        let mut page = from_cache(cache, table, selection, paging, Some(revision));
+        let mut page = from_cache(cache, place, selection, paging, Some(revision));
         if table.unchanged_since(revision) {
             page.revision = revision;
             return Ok(page);
         }
-        return from_store(cache, table, selection, paging, revision).await;
+        return from_store(cache, place, selection, paging, revision).await;
     }
-    Ok(from_cache(cache, table, selection, paging, None))
+    Ok(from_cache(cache, place, selection, paging, None))
 }
 
-fn from_cache(cache: &Cache, table: &Table, selection: &Selection, paging: &Paging, exactly: Option<Revision>) -> Page {
-    let snapshot = cache.snapshot(table, selection.namespace.as_deref(), paging.after.as_deref());
+fn from_cache(cache: &Cache, place: &Place, selection: &Selection, paging: &Paging, exactly: Option<Revision>) -> Page {
+    let snapshot = cache.snapshot(&place.table, selection.namespace.as_deref(), paging.after.as_deref());
     let revision = exactly.unwrap_or(snapshot.revision);
     let mut objects = snapshot.objects;
     if !selection.is_plain() {
-        objects.retain(|object| selection.matches(&table.resource, object));
+        objects.retain(|object| selection.matches(&place.resource, object));
     }
     let remaining = objects.len().saturating_sub(paging.limit);
     if paging.limit == 0 || remaining == 0 {
@@ -190,11 +192,12 @@ fn from_cache(cache: &Cache, table: &Table, selection: &Selection, paging: &Pagi
 /// Reads a page at a revision that the cache no longer shows, in steps, until it is full.
 async fn from_store(
     cache: &Cache,
-    table: &Table,
+    place: &Place,
     selection: &Selection,
     paging: &Paging,
     revision: Revision,
 ) -> Result<Page, ApiError> {
+    let table = &place.table;
     let within = match &selection.namespace {
         Some(namespace) => format!("{}{namespace}/", table.prefix),
         None => table.prefix.to_string(),
@@ -212,7 +215,7 @@ async fn from_store(
         for kv in items.by_ref() {
             let key = std::str::from_utf8(&kv.key[table.prefix.len()..]).unwrap_or_default();
             let object = read(key, kv)?;
-            if selection.matches(&table.resource, &object) {
+            if selection.matches(&place.resource, &object) {
                 objects.push(Arc::new(object));
             }
             if objects.len() == wanted {

@@ -45,7 +45,7 @@ pub(crate) async fn list(call: &Call, place: &Place, selection: &Selection) -> R
         let objects = object.into_iter().filter(|object| selection.matches(place.resource(), object)).collect();
         return Ok(view.list(Page { objects, revision, next: None, remaining: None }));
     }
-    Ok(view.list(list::list(cache, &place.table, selection, &paging).await?))
+    Ok(view.list(list::list(cache, place, selection, &paging).await?))
 }
 
 /// WATCH.
@@ -62,7 +62,7 @@ pub(crate) async fn watch(call: &Call, place: &Place, selection: Selection) -> R
         timeout: Duration::from_secs(timeout.min(24 * 3600)),
     };
     let streamed = if view.shape == Shape::Object { reply::JSON } else { view.content_type() };
-    let watch = Watch::begin(call.server.shared_cache(), place.table.clone(), view, options, call.stop.clone());
+    let watch = Watch::begin(call.server.shared_cache(), place, view, options, call.stop.clone());
     let events = futures::stream::unfold(watch, |mut watch| async move {
         let lines = watch.next().await?;
         Some((Ok(lines), watch))

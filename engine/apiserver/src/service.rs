@@ -46,7 +46,7 @@ pub struct Config {
 pub struct ApiServer(Arc<Inner>);
 
 struct Inner {
-    registry: Registry,
+    registry: RwLock<Arc<Registry>>,
     cache: Arc<Cache>,
     namespaces: Arc<Table>,
     ranges: Ranges,
@@ -76,16 +76,16 @@ impl ApiServer {
     /// Loads the state and creates the system namespaces and the `kubernetes` service where they are missing.
     pub async fn open(store: Arc<dyn Store>, config: Config) -> Result<Self, ApiError> {
         let registry = Registry::builtin();
-        let (cache, watcher) = Cache::load(store, &registry).await?;
+        let (cache, watcher) = Cache::load(store).await?;
         let cache = Arc::new(cache);
         let namespaces = registry.find("", "v1", "namespaces").ok_or(ApiError::NoSuchPath)?;
-        let namespaces = cache.table(&namespaces)?;
+        let namespaces = cache.table(&namespaces);
         let follower = cache.clone();
         let feed = tokio::spawn(async move { follower.follow(watcher).await });
         let ranges = Ranges { addresses: config.service_subnet, node_ports: config.node_port_range.clone() };
         let closing = CancellationToken::new();
         let inner = Inner {
-            registry,
+            registry: RwLock::new(Arc::new(registry)),
             cache,
             namespaces,
             ranges,
@@ -136,8 +136,9 @@ impl ApiServer {
         self.0.nodes.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    pub(crate) fn registry(&self) -> &Registry {
-        &self.0.registry
+    /// The kinds served at this moment.
+    pub(crate) fn registry(&self) -> Arc<Registry> {
+        self.0.registry.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn cache(&self) -> &Cache {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use shipway_schema::Resource;
 use shipway_store::{Commit, Event, EventKind, Range, Revision, StoreError, Watcher};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::body::CHUNK;
 use crate::cache::{Cache, Table};
+use crate::commit::Place;
 use crate::error::ApiError;
 use crate::object::Object;
 use crate::ring::Change;
@@ -52,6 +54,7 @@ pub(crate) struct Options {
 pub(crate) struct Watch {
     cache: Arc<Cache>,
     table: Arc<Table>,
+    resource: Arc<Resource>,
     view: View,
     selection: Selection,
     state: State,
@@ -92,16 +95,17 @@ impl Watch {
     /// Places the cursor. The cache must have reached the revision asked for.
     pub(crate) fn begin(
         cache: Arc<Cache>,
-        table: Arc<Table>,
+        place: &Place,
         view: View,
         options: Options,
         stop: CancellationToken,
     ) -> Self {
         let now = Instant::now();
         let mut watch = Self {
-            moved: table.changes(),
+            moved: place.table.changes(),
             cache,
-            table,
+            table: place.table.clone(),
+            resource: place.resource.clone(),
             view,
             selection: options.selection,
             state: State::Ended,
@@ -158,7 +162,7 @@ impl Watch {
         lines: &mut Vec<u8>,
     ) {
         for object in objects.by_ref() {
-            if self.selection.matches(&self.table.resource, &object) {
+            if self.selection.matches(&self.resource, &object) {
                 self.view.event(lines, "ADDED", &object);
             }
             if lines.len() >= CHUNK {
@@ -294,7 +298,7 @@ impl Watch {
 
     /// Writes a change as this watcher sees it: an object that enters or leaves the selection appears or disappears.
     fn deliver(&mut self, change: &Change, lines: &mut Vec<u8>) {
-        let resource = &self.table.resource;
+        let resource = &self.resource;
         let selects = |object: &Object| self.selection.matches(resource, object);
         let now = !change.deleted && selects(&change.object);
         let before = change.previous.as_ref().filter(|previous| selects(previous));

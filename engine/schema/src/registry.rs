@@ -7,13 +7,20 @@ use serde_json::{Map, Value};
 
 use crate::decode::Tags;
 use crate::definitions;
-use crate::resource::{Resource, VirtualResource};
+use crate::resource::{Conversion, Kept, Resource, VirtualResource};
 use crate::rows::{ROWS, Row, TRANSIENT, VIRTUAL};
 use crate::tree::Schema;
 
-/// The served kinds. Cheap to share, never changes.
+/// The served kinds. Cheap to share, never changes: custom resources make another one.
 pub struct Registry {
     resources: Vec<Arc<Resource>>,
+    builtin: Arc<Builtin>,
+}
+
+/// What does not depend on the custom resources.
+struct Builtin {
+    /// The first so many resources are compiled in.
+    count: usize,
     transient: HashMap<String, Schema>,
     tags: OnceLock<Tags>,
 }
@@ -25,7 +32,19 @@ impl Registry {
         let roots = ROWS.iter().map(|row| row.definition).chain(TRANSIENT.iter().map(|(_, _, definition)| *definition));
         let mut schemas = Schema::from_definitions(&shapes, roots).expect("the embedded definitions are whole");
         let resources = ROWS.iter().map(|row| Arc::new(resource(row, &mut schemas))).collect();
-        Self { resources, transient: schemas, tags: OnceLock::new() }
+        let builtin = Arc::new(Builtin { count: ROWS.len(), transient: schemas, tags: OnceLock::new() });
+        Self { resources, builtin }
+    }
+
+    /// The kinds that are compiled in, and these.
+    pub fn with(&self, custom: impl IntoIterator<Item = Arc<Resource>>) -> Self {
+        let builtin = self.resources.iter().take(self.builtin.count).cloned();
+        Self { resources: builtin.chain(custom).collect(), builtin: self.builtin.clone() }
+    }
+
+    /// The custom resources.
+    pub fn custom(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.resources.iter().skip(self.builtin.count)
     }
 
     /// The resource at a path.
@@ -55,7 +74,7 @@ impl Registry {
     /// by its kind or its OpenAPI name.
     pub fn virtual_definition(&self, name: &str) -> Option<Schema> {
         let by_kind = TRANSIENT.iter().find(|(_, kind, _)| *kind == name).map(|(_, _, definition)| *definition);
-        self.transient.get(by_kind.unwrap_or(name)).cloned()
+        self.builtin.transient.get(by_kind.unwrap_or(name)).cloned()
     }
 
     /// The OpenAPI name of what a request body says it is.
@@ -72,7 +91,7 @@ impl Registry {
 
     /// The protobuf tags, read when the first protobuf body arrives.
     pub(crate) fn tags(&self) -> &Tags {
-        self.tags.get_or_init(Tags::embedded)
+        self.builtin.tags.get_or_init(Tags::embedded)
     }
 }
 
@@ -83,6 +102,20 @@ impl std::fmt::Debug for Registry {
 }
 
 fn resource(row: &Row, schemas: &mut HashMap<String, Schema>) -> Resource {
+    let kept = match row.kept {
+        None => Kept {
+            group: row.group.into(),
+            version: row.version.into(),
+            plural: row.plural.into(),
+            conversion: Conversion::Rename,
+        },
+        Some(other) => Kept {
+            group: other.group.into(),
+            version: other.version.into(),
+            plural: other.plural.into(),
+            conversion: Conversion::With(other.convert),
+        },
+    };
     Resource {
         group: row.group.into(),
         version: row.version.into(),
@@ -94,6 +127,7 @@ fn resource(row: &Row, schemas: &mut HashMap<String, Schema>) -> Resource {
         namespaced: row.namespaced,
         subresources: row.subresources.to_vec(),
         returns_deleted: row.returns_deleted,
+        kept,
         definition: row.definition.into(),
         schema: schemas.remove(row.definition).expect("every row's definition is a root"),
         columns: row.columns.into(),

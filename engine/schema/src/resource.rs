@@ -74,6 +74,34 @@ pub(crate) struct Selectable {
     pub(crate) with: Option<fn(&Value) -> String>,
 }
 
+/// Brings an object of one version of a kind into the form of another, named by its `apiVersion`.
+pub type Convert = fn(Value, &str) -> Value;
+
+/// How the versions of one kind become each other.
+#[derive(Clone, Debug)]
+pub enum Conversion {
+    /// They differ in `apiVersion` alone.
+    Rename,
+    /// By a function.
+    With(Convert),
+    /// By a webhook: a custom resource's `spec.conversion.webhook`.
+    Webhook(Arc<Value>),
+}
+
+/// Under which names the objects of a resource are kept. Several resources kept under the same names are versions of one
+/// kind: they show the same objects.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// API group.
+    pub group: Name,
+    /// The version that new objects are written in.
+    pub version: Name,
+    /// Name in paths.
+    pub plural: Name,
+    /// How objects get from one version to another.
+    pub conversion: Conversion,
+}
+
 /// A served resource.
 pub struct Resource {
     /// API group, empty for the core group.
@@ -96,6 +124,8 @@ pub struct Resource {
     pub subresources: Vec<Subresource>,
     /// Whether a delete answers with the object instead of a `Status`; clients with typed replies depend on it.
     pub returns_deleted: bool,
+    /// Where the objects are.
+    pub kept: Kept,
     pub(crate) definition: Name,
     pub(crate) schema: Schema,
     pub(crate) columns: Cow<'static, [Column]>,
@@ -112,6 +142,11 @@ impl Resource {
     /// `apps/v1`, or `v1` for the core group.
     pub fn api_version(&self) -> String {
         api_version(&self.group, &self.version)
+    }
+
+    /// The `apiVersion` that objects are stored in.
+    pub fn kept_api_version(&self) -> String {
+        api_version(&self.kept.group, &self.kept.version)
     }
 
     /// The kind of a list of these objects.

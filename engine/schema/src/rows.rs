@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::lookup;
-use crate::resource::{Column, Gvk, Selectable, Subresource, VirtualResource};
+use crate::resource::{Column, Convert, Gvk, Selectable, Subresource, VirtualResource};
 use crate::strategy::{self, Strategy};
 use crate::table;
 
@@ -21,10 +21,20 @@ pub(crate) struct Row {
     pub(crate) namespaced: bool,
     pub(crate) subresources: &'static [Subresource],
     pub(crate) returns_deleted: bool,
+    pub(crate) kept: Option<KeptAs>,
     pub(crate) definition: &'static str,
     pub(crate) columns: &'static [Column],
     pub(crate) selectable: &'static [Selectable],
     pub(crate) strategy: fn() -> Arc<dyn Strategy>,
+}
+
+/// Another row's names, where its objects are this row's as well, and how they become each other.
+#[derive(Clone, Copy)]
+pub(crate) struct KeptAs {
+    pub(crate) group: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) plural: &'static str,
+    pub(crate) convert: Convert,
 }
 
 /// What most rows of the core group share.
@@ -39,6 +49,7 @@ const CORE: Row = Row {
     namespaced: true,
     subresources: &[],
     returns_deleted: false,
+    kept: None,
     definition: "",
     columns: &[],
     selectable: &[],
