@@ -11,14 +11,14 @@ use anyhow::{Context, Result, bail};
 const USAGE: &str = "usage: cargo xtask <verb>
   tidy    checks the arrows between the crates and the heads of the files
   test    builds the release binary and runs every test, the black-box ones as root
-  cost    measures the promises of SPECIFICATION.md and prints promise, measured, ratio";
+  cost    measures the promises of SPECIFICATION.md and prints promise, measured, ratio; `cost api` those about load";
 
 fn main() -> ExitCode {
     let verb = std::env::args().nth(1).unwrap_or_default();
     let done = match verb.as_str() {
         "tidy" => tidy::tidy(&root()),
         "test" => test(),
-        "cost" => cost::cost(),
+        "cost" => cost::cost(&std::env::args().nth(2).unwrap_or_default()),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
