@@ -4,6 +4,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use futures::FutureExt;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -21,6 +22,7 @@ use crate::discovery;
 use crate::error::ApiError;
 use crate::identity::Identity;
 use crate::list::{self, At};
+use crate::metrics::Asked;
 use crate::patch::patch;
 use crate::path::{self, ResourcePath};
 use crate::pod;
@@ -43,12 +45,17 @@ pub(crate) async fn answer(
     request: Request<Body>,
     stop: CancellationToken,
 ) -> Response<Body> {
-    let work = AssertUnwindSafe(route(server, identity, request, stop)).catch_unwind();
-    match work.await {
+    let begin = Instant::now();
+    let asked = Mutex::new(Asked::default());
+    let work = AssertUnwindSafe(route(server.clone(), identity, request, stop, &asked)).catch_unwind();
+    let response = match work.await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => reply::failure(&error),
         Err(_) => reply::failure(&ApiError::Internal("the handler of this request panicked".into())),
-    }
+    };
+    let asked = asked.into_inner().unwrap_or_else(PoisonError::into_inner);
+    server.metrics().answered(asked, response.status().as_u16(), begin.elapsed());
+    response
 }
 
 async fn route(
@@ -56,6 +63,7 @@ async fn route(
     identity: Option<Arc<Identity>>,
     request: Request<Body>,
     stop: CancellationToken,
+    asked: &Mutex<Asked>,
 ) -> Result<Response<Body>, ApiError> {
     let identity = identity.ok_or(ApiError::Unauthorized)?;
     let (head, body) = request.into_parts();
@@ -69,7 +77,12 @@ async fn route(
         authorize::check_path(&identity, &head.method.as_str().to_ascii_lowercase(), path)?;
         return discovery::answer(&server, &head.method, path, &query, &head.headers);
     };
-    authorize::check(&identity, &attributes(&target, verb(&head.method, &target, &query)?))?;
+    let verb = verb(&head.method, &target, &query)?;
+    if let Some(resource) = server.registry().find(&target.group, &target.version, &target.plural) {
+        let now = Asked::of(verb, &resource, target.subresource.as_deref());
+        *asked.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+    authorize::check(&identity, &attributes(&target, verb))?;
     let body = body::read(body, BODY_LIMIT).await?;
     let (method, headers) = (head.method, head.headers);
     let call = Call { server, identity, method, query, headers, body, stop, warnings: Mutex::default() };

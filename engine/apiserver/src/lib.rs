@@ -22,6 +22,7 @@ mod handle;
 mod identity;
 mod list;
 mod meta;
+mod metrics;
 mod object;
 mod patch;
 mod path;

@@ -25,6 +25,7 @@ use crate::cache::{Cache, Table};
 use crate::error::ApiError;
 use crate::handle::answer;
 use crate::identity::Identity;
+use crate::metrics::Metrics;
 use crate::server;
 
 /// What a node answers log requests with.
@@ -50,6 +51,7 @@ struct Inner {
     cache: Arc<Cache>,
     namespaces: Arc<Table>,
     ranges: Ranges,
+    metrics: Metrics,
     nodes: RwLock<HashMap<String, NodeService>>,
     /// Feeds the cache; joined by [`ApiServer::close`].
     feed: Mutex<Option<JoinHandle<()>>>,
@@ -89,6 +91,7 @@ impl ApiServer {
             cache,
             namespaces,
             ranges,
+            metrics: Metrics::new(),
             nodes: RwLock::default(),
             feed: Mutex::new(Some(feed)),
             closing,
@@ -151,6 +154,10 @@ impl ApiServer {
 
     pub(crate) fn namespaces(&self) -> &Table {
         &self.0.namespaces
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     pub(crate) fn ranges(&self) -> &Ranges {
