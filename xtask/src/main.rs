@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask tidy | test | cost`.
+//! The project's own chores: `cargo xtask tidy | test | cost | fuzz`.
 
 mod cost;
 mod tidy;
@@ -11,13 +11,15 @@ use anyhow::{Context, Result, bail};
 const USAGE: &str = "usage: cargo xtask <verb>
   tidy    checks the arrows between the crates and the heads of the files
   test    builds the release binary and runs every test, the black-box ones as root
-  cost    measures the promises of SPECIFICATION.md and prints promise, measured, ratio; `cost api` those about load";
+  cost    measures the promises of SPECIFICATION.md and prints promise, measured, ratio; `cost api` those about load
+  fuzz    throws mutated input at whatever reads what comes from outside: [--seconds N] [--inputs N] [--seed N] [TARGET...]";
 
 fn main() -> ExitCode {
     let verb = std::env::args().nth(1).unwrap_or_default();
     let done = match verb.as_str() {
         "tidy" => tidy::tidy(&root()),
         "test" => test(),
+        "fuzz" => fuzz(),
         "cost" => cost::cost(&std::env::args().nth(2).unwrap_or_default()),
         _ => {
             eprintln!("{USAGE}");
@@ -48,6 +50,13 @@ fn test() -> Result<()> {
     python.args(["-m", "unittest", "discover", "--start-directory", "tests"]).current_dir(&sdk);
     python.env("PYTHONPATH", sdk.join("src")).env("PYTHONDONTWRITEBYTECODE", "1");
     check(&mut python)
+}
+
+/// A long run of the fuzz targets, from seeds alone; `fuzz` is a workspace of its own.
+fn fuzz() -> Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["run", "--release", "--bin", "shipway-fuzz", "--"]).args(std::env::args().skip(2));
+    check(cargo.current_dir(root().join("fuzz")))
 }
 
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<()> {
