@@ -171,7 +171,13 @@ async fn pods(target: &Arc<Target>, engine: u32) -> Result<Vec<Row>> {
     let list = median(&mut taken).as_secs_f64() * 1e3;
     Ok(vec![
         Row { promise: "list of 5,000 pods, p50", bar: 25.0, measured: list, unit: "ms", at_least: false },
-        Row { promise: "10,000 pods in memory (PSS)", bar: 100.0, measured: mib(grown) * 1.048_576, unit: "MB", at_least: false },
+        Row {
+            promise: "10,000 pods in memory (PSS)",
+            bar: 100.0,
+            measured: mib(grown) * 1.048_576,
+            unit: "MB",
+            at_least: false,
+        },
     ])
 }
 
