@@ -55,9 +55,12 @@ pub(crate) enum Command {
         #[arg(required = true)]
         names: Vec<String>,
     },
-    /// Lists the images in the instance's store.
-    #[command(after_help = "Example:\n  shipway images")]
-    Images(ListArgs),
+    /// Lists the images in the instance's store; takes some in, forgets some.
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  shipway images\n  shipway images load busybox.tar\n  shipway images rm busybox"
+    )]
+    Images(ImagesArgs),
     /// Prints the administrator's kubeconfig.
     #[command(after_help = "Example:\n  shipway kubeconfig > ~/.kube/config\n  kubectl get pods")]
     Kubeconfig,
@@ -129,6 +132,33 @@ pub(crate) struct ListArgs {
 }
 
 #[derive(Args)]
+pub(crate) struct ImagesArgs {
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+    #[command(subcommand)]
+    pub(crate) command: Option<ImagesCommand>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ImagesCommand {
+    /// Takes in the images of an archive (an OCI layout, or what `docker save` writes) and prints their names.
+    #[command(
+        after_help = "Examples:\n  shipway images load busybox.tar\n  docker save busybox | shipway images load -"
+    )]
+    Load {
+        /// A tar archive, plain or compressed with gzip or zstd; `-` reads the standard input.
+        file: PathBuf,
+    },
+    /// Forgets names of images. What runs goes on.
+    #[command(after_help = "Example:\n  shipway images rm busybox:latest")]
+    Rm {
+        /// Names of the images.
+        #[arg(required = true, value_name = "REFERENCE")]
+        references: Vec<String>,
+    },
+}
+
+#[derive(Args)]
 pub(crate) struct LogsArgs {
     /// Name of the app.
     pub(crate) name: String,
@@ -162,10 +192,30 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         command.clone().debug_assert();
+        shows_examples(&command);
+    }
+
+    fn shows_examples(command: &clap::Command) {
         for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
             let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Example"), "{} has no example", sub.get_name());
+            shows_examples(sub);
         }
+    }
+
+    #[test]
+    fn images_lists_unless_it_is_told_to_load_or_remove() {
+        let parsed = |line: &[&str]| match Cli::parse_from([&["shipway", "images"], line].concat()).command {
+            Command::Images(images) => images,
+            _ => panic!("not images"),
+        };
+        assert!(parsed(&["-o", "json"]).command.is_none());
+        assert!(
+            matches!(parsed(&["load", "-"]).command, Some(ImagesCommand::Load { file }) if file.as_os_str() == "-")
+        );
+        assert!(
+            matches!(parsed(&["rm", "a", "b"]).command, Some(ImagesCommand::Rm { references }) if references.len() == 2)
+        );
     }
 
     #[test]
