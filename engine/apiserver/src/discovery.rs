@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::ApiServer;
+use crate::access;
 use crate::accept::{AGGREGATED, wants_aggregated};
 use crate::body::Body;
 use crate::error::ApiError;
@@ -41,6 +42,8 @@ pub(crate) fn answer(
         ["version"] => Some(version()),
         ["healthz" | "livez" | "readyz"] => return Ok(health(server, segments[0], query.flag("verbose"))),
         ["healthz" | "livez" | "readyz", check] => return one_check(server, check),
+        [".well-known", "openid-configuration"] => return Ok(access::discovery(server.address())),
+        ["openid", "v1", "jwks"] => return Ok(access::key_set(server.accounts().key())),
         ["openapi", "v2"] => return Err(ApiError::NotAcceptable),
         ["openapi", "v3"] => Some(registry.openapi_index()),
         ["openapi", "v3", rest @ ..] => return schema(server, &rest.join("/"), headers),
