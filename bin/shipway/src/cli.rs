@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use shipway_apiserver::AuditConfig;
 use shipway_deploy::Port;
 
 /// Runs programs as scaled, reachable, self-healing services; carries the cluster they run on.
@@ -117,11 +118,24 @@ pub(crate) struct RunArgs {
     pub(crate) interpreter: Option<PathBuf>,
 }
 
-#[derive(Args, Clone)]
+#[derive(Args, Clone, Default)]
 pub(crate) struct UpArgs {
     /// Port of the Kubernetes API on loopback; 0 takes a free one [default: the one before, else 6443 or a free one].
     #[arg(long, value_name = "PORT")]
     pub(crate) api_port: Option<u16>,
+    /// Which requests are written down, and how much of them: an audit.k8s.io/v1 Policy.
+    #[arg(long, value_name = "FILE", requires = "audit_log_path")]
+    pub(crate) audit_policy_file: Option<PathBuf>,
+    /// Where requests are written down, one JSON line an event.
+    #[arg(long, value_name = "FILE", requires = "audit_policy_file")]
+    pub(crate) audit_log_path: Option<PathBuf>,
+}
+
+impl UpArgs {
+    /// The audit log that was asked for.
+    pub(crate) fn audit(&self) -> Option<AuditConfig> {
+        Some(AuditConfig::new(self.audit_policy_file.clone()?, self.audit_log_path.clone()?))
+    }
 }
 
 #[derive(Args)]

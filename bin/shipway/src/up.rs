@@ -98,6 +98,11 @@ async fn start(home: &Home, args: &UpArgs) -> Result<Option<String>> {
     if let Some(port) = args.api_port {
         command.args(["--api-port", &port.to_string()]);
     }
+    if let Some(audit) = args.audit() {
+        // The engine works elsewhere: it is told whole paths.
+        command.arg("--audit-policy-file").arg(std::path::absolute(audit.policy)?);
+        command.arg("--audit-log-path").arg(std::path::absolute(audit.path)?);
+    }
     command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
     let mut engine = tokio::process::Command::from(command).spawn().context("cannot start the engine")?;
     let stdout = engine.stdout.take().expect("the engine's output is piped");

@@ -86,6 +86,11 @@ impl Table {
         (state.objects.get(key).cloned(), applied.max(state.last))
     }
 
+    /// The number of the next change.
+    pub(crate) fn end(&self) -> u64 {
+        self.read().ring.end()
+    }
+
     /// Wakes on every change; holds the number of the next change.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.moved.subscribe()

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::ApiServer;
 use crate::accept::{AGGREGATED, wants_aggregated};
+use crate::access;
 use crate::body::Body;
 use crate::error::ApiError;
 use crate::metrics;
@@ -45,6 +46,8 @@ pub(crate) fn answer(
         ["metrics"] => {
             return Ok(reply::bytes(StatusCode::OK, metrics::TEXT, server.metrics().text(server.cache())));
         }
+        [".well-known", "openid-configuration"] => return Ok(access::discovery(server.address())),
+        ["openid", "v1", "jwks"] => return Ok(access::key_set(server.accounts().key())),
         ["openapi", "v2"] => return Err(ApiError::NotAcceptable),
         ["openapi", "v3"] => Some(registry.openapi_index()),
         ["openapi", "v3", rest @ ..] => return schema(server, &rest.join("/"), headers),

@@ -121,8 +121,9 @@ async fn apply(
             subresource: "",
             namespace: place.namespace.as_deref().unwrap_or_default(),
             name: &place.name,
+            fields: "",
         };
-        authorize::check(&call.identity, &attributes)?;
+        authorize::check(&call.server, &call.identity, &attributes).await?;
         match create(call, place.clone(), merge(None)?, None).await {
             Err(ApiError::AlreadyExists(_)) => {}
             other => return Ok((other?, true)),

@@ -393,8 +393,8 @@ async fn requests_and_objects_are_counted() {
     assert!(line(&request("get", "404"), " 1"), "{text}");
     assert!(line("apiserver_resource_objects{group=\"\",resource=\"configmaps\"}", " 1"), "{text}");
     assert!(!text.contains("nobody"), "labels come from what is served only");
-    let anonymous = Identity { user: "somebody".into(), groups: vec![] };
-    assert_eq!(cluster.send(anonymous, request_for_metrics()).await.code, 403);
+    let somebody = Identity { user: "somebody".into(), ..Identity::default() };
+    assert_eq!(cluster.send(somebody, request_for_metrics()).await.code, 403);
 }
 
 fn request_for_metrics() -> http::Request<http_body_util::Full<bytes::Bytes>> {

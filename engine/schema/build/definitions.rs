@@ -5,7 +5,7 @@ use std::fmt::Write;
 use k8s_openapi::api::{
     apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization,
     autoscaling::v1 as autoscaling, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery,
-    policy::v1 as policy,
+    policy::v1 as policy, rbac::v1 as rbac,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
@@ -15,7 +15,7 @@ const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 const REFERENCE: &str = "#/components/schemas/";
 
 /// Kinds that are stored: each gets a list kind as well.
-const STORED: [fn(&mut SchemaGenerator) -> String; 13] = [
+const STORED: [fn(&mut SchemaGenerator) -> String; 17] = [
     root::<core::Namespace>,
     root::<core::Node>,
     root::<core::Pod>,
@@ -29,16 +29,24 @@ const STORED: [fn(&mut SchemaGenerator) -> String; 13] = [
     root::<apps::ReplicaSet>,
     root::<discovery::EndpointSlice>,
     root::<coordination::Lease>,
+    root::<rbac::ClusterRole>,
+    root::<rbac::ClusterRoleBinding>,
+    root::<rbac::Role>,
+    root::<rbac::RoleBinding>,
 ];
 
 /// Kinds that only travel in requests and replies.
-const TRANSIENT: [fn(&mut SchemaGenerator) -> String; 11] = [
+const TRANSIENT: [fn(&mut SchemaGenerator) -> String; 15] = [
     root::<autoscaling::Scale>,
     root::<policy::Eviction>,
     root::<core::Binding>,
     root::<authorization::SelfSubjectAccessReview>,
     root::<authorization::SelfSubjectRulesReview>,
     root::<authentication::SelfSubjectReview>,
+    root::<authorization::SubjectAccessReview>,
+    root::<authorization::LocalSubjectAccessReview>,
+    root::<authentication::TokenReview>,
+    root::<authentication::TokenRequest>,
     root::<meta::DeleteOptions>,
     root::<meta::ListMeta>,
     root::<meta::Patch>,
@@ -49,7 +57,7 @@ const TRANSIENT: [fn(&mut SchemaGenerator) -> String; 11] = [
 /// The kinds a protobuf body may hold.
 pub(crate) fn message_roots() -> Vec<String> {
     let mut generator = generator();
-    STORED.iter().chain(&TRANSIENT[..7]).map(|root| root(&mut generator)).collect()
+    STORED.iter().chain(&TRANSIENT[..11]).map(|root| root(&mut generator)).collect()
 }
 
 fn root<T: JsonSchema>(generator: &mut SchemaGenerator) -> String {

@@ -217,6 +217,8 @@ pub struct VirtualResource {
     pub plural: &'static str,
     /// Name of one object in lower case.
     pub singular: &'static str,
+    /// Whether it is asked within a namespace.
+    pub namespaced: bool,
     /// What can be done with it.
     pub verbs: &'static [&'static str],
     pub(crate) definition: &'static str,

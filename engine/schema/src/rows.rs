@@ -57,7 +57,7 @@ const CORE: Row = Row {
 };
 
 /// The stored kinds.
-pub(crate) static ROWS: [Row; 13] = [
+pub(crate) static ROWS: [Row; 17] = [
     Row {
         kind: "ConfigMap",
         plural: "configmaps",
@@ -158,6 +158,7 @@ pub(crate) static ROWS: [Row; 13] = [
         plural: "serviceaccounts",
         singular: "serviceaccount",
         short_names: &["sa"],
+        subresources: &[TOKEN],
         returns_deleted: true,
         definition: "io.k8s.api.core.v1.ServiceAccount",
         columns: table::SERVICE_ACCOUNT,
@@ -210,6 +211,48 @@ pub(crate) static ROWS: [Row; 13] = [
         strategy: strategy::endpoint_slice,
         ..CORE
     },
+    Row {
+        group: "rbac.authorization.k8s.io",
+        kind: "ClusterRole",
+        plural: "clusterroles",
+        singular: "clusterrole",
+        namespaced: false,
+        definition: "io.k8s.api.rbac.v1.ClusterRole",
+        columns: table::ROLE,
+        strategy: strategy::role,
+        ..CORE
+    },
+    Row {
+        group: "rbac.authorization.k8s.io",
+        kind: "ClusterRoleBinding",
+        plural: "clusterrolebindings",
+        singular: "clusterrolebinding",
+        namespaced: false,
+        definition: "io.k8s.api.rbac.v1.ClusterRoleBinding",
+        columns: table::ROLE_BINDING,
+        strategy: strategy::role_binding,
+        ..CORE
+    },
+    Row {
+        group: "rbac.authorization.k8s.io",
+        kind: "Role",
+        plural: "roles",
+        singular: "role",
+        definition: "io.k8s.api.rbac.v1.Role",
+        columns: table::ROLE,
+        strategy: strategy::role,
+        ..CORE
+    },
+    Row {
+        group: "rbac.authorization.k8s.io",
+        kind: "RoleBinding",
+        plural: "rolebindings",
+        singular: "rolebinding",
+        definition: "io.k8s.api.rbac.v1.RoleBinding",
+        columns: table::ROLE_BINDING,
+        strategy: strategy::role_binding,
+        ..CORE
+    },
 ];
 
 const READ_WRITE: &[&str] = &["get", "patch", "update"];
@@ -220,6 +263,12 @@ const SCALE: Subresource = Subresource {
     name: "scale",
     kind: Some(Gvk { group: "autoscaling", version: "v1", kind: "Scale" }),
     verbs: READ_WRITE,
+};
+
+const TOKEN: Subresource = Subresource {
+    name: "token",
+    kind: Some(Gvk { group: "authentication.k8s.io", version: "v1", kind: "TokenRequest" }),
+    verbs: &["create"],
 };
 
 const POD_SUBRESOURCES: &[Subresource] = &[
@@ -284,38 +333,72 @@ pub(crate) const TRANSIENT: &[(&str, &str, &str)] = &[
     ("authorization.k8s.io/v1", "SelfSubjectAccessReview", "io.k8s.api.authorization.v1.SelfSubjectAccessReview"),
     ("authorization.k8s.io/v1", "SelfSubjectRulesReview", "io.k8s.api.authorization.v1.SelfSubjectRulesReview"),
     ("authentication.k8s.io/v1", "SelfSubjectReview", "io.k8s.api.authentication.v1.SelfSubjectReview"),
+    ("authorization.k8s.io/v1", "SubjectAccessReview", "io.k8s.api.authorization.v1.SubjectAccessReview"),
+    ("authorization.k8s.io/v1", "LocalSubjectAccessReview", "io.k8s.api.authorization.v1.LocalSubjectAccessReview"),
+    ("authentication.k8s.io/v1", "TokenReview", "io.k8s.api.authentication.v1.TokenReview"),
+    ("authentication.k8s.io/v1", "TokenRequest", "io.k8s.api.authentication.v1.TokenRequest"),
 ];
 
 /// Resources that are answered and never stored.
-pub(crate) static VIRTUAL: [VirtualResource; 3] = [
+pub(crate) static VIRTUAL: [VirtualResource; 6] = [
     VirtualResource {
         group: "authentication.k8s.io",
-        version: "v1",
         kind: "SelfSubjectReview",
         plural: "selfsubjectreviews",
         singular: "selfsubjectreview",
-        verbs: &["create"],
         definition: "io.k8s.api.authentication.v1.SelfSubjectReview",
+        ..REVIEW
     },
     VirtualResource {
-        group: "authorization.k8s.io",
-        version: "v1",
+        group: "authentication.k8s.io",
+        kind: "TokenReview",
+        plural: "tokenreviews",
+        singular: "tokenreview",
+        definition: "io.k8s.api.authentication.v1.TokenReview",
+        ..REVIEW
+    },
+    VirtualResource {
+        kind: "LocalSubjectAccessReview",
+        plural: "localsubjectaccessreviews",
+        singular: "localsubjectaccessreview",
+        namespaced: true,
+        definition: "io.k8s.api.authorization.v1.LocalSubjectAccessReview",
+        ..REVIEW
+    },
+    VirtualResource {
         kind: "SelfSubjectAccessReview",
         plural: "selfsubjectaccessreviews",
         singular: "selfsubjectaccessreview",
-        verbs: &["create"],
         definition: "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
+        ..REVIEW
     },
     VirtualResource {
-        group: "authorization.k8s.io",
-        version: "v1",
         kind: "SelfSubjectRulesReview",
         plural: "selfsubjectrulesreviews",
         singular: "selfsubjectrulesreview",
-        verbs: &["create"],
         definition: "io.k8s.api.authorization.v1.SelfSubjectRulesReview",
+        ..REVIEW
+    },
+    VirtualResource {
+        kind: "SubjectAccessReview",
+        plural: "subjectaccessreviews",
+        singular: "subjectaccessreview",
+        definition: "io.k8s.api.authorization.v1.SubjectAccessReview",
+        ..REVIEW
     },
 ];
+
+/// What the reviews share.
+const REVIEW: VirtualResource = VirtualResource {
+    group: "authorization.k8s.io",
+    version: "v1",
+    kind: "",
+    plural: "",
+    singular: "",
+    namespaced: false,
+    verbs: &["create"],
+    definition: "",
+};
 
 #[cfg(test)]
 mod tests {

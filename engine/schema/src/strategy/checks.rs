@@ -41,6 +41,13 @@ pub(crate) fn dns_subdomain(text: &str) -> Checked {
     name(text, names::dns1123_subdomain, names::SUBDOMAIN_MAX, rule)
 }
 
+/// A name that can stand in a path: the names of roles may hold colons.
+pub(crate) fn path_segment(text: &str) -> Checked {
+    ensure(!matches!(text, "." | ".."), &format!("may not be '{text}'"))?;
+    ensure(!text.contains('/'), "may not contain '/'")?;
+    ensure(!text.contains('%'), "may not contain '%'")
+}
+
 /// `example.com/MyName`: the key of a label or an annotation.
 pub(crate) fn qualified_name(text: &str) -> Checked {
     names::qualified_name(text).map_err(|_| match text.split_once('/') {

@@ -9,6 +9,7 @@ mod data;
 mod endpoints;
 mod metadata;
 mod pod;
+mod role;
 mod service;
 mod workload;
 
@@ -91,6 +92,14 @@ pub(crate) fn pod() -> Arc<dyn Strategy> {
 
 pub(crate) fn replica_set() -> Arc<dyn Strategy> {
     Arc::new(workload::ReplicaSet)
+}
+
+pub(crate) fn role() -> Arc<dyn Strategy> {
+    Arc::new(role::Role)
+}
+
+pub(crate) fn role_binding() -> Arc<dyn Strategy> {
+    Arc::new(role::RoleBinding)
 }
 
 pub(crate) fn secret() -> Arc<dyn Strategy> {

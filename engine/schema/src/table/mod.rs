@@ -14,7 +14,7 @@ pub use human::human_duration;
 pub(crate) use network::{ENDPOINT_SLICE, ENDPOINTS, SERVICE};
 pub(crate) use node::NODE;
 pub(crate) use pod::POD;
-pub(crate) use simple::{CONFIG_MAP, EVENT, LEASE, NAMESPACE, SECRET, SERVICE_ACCOUNT};
+pub(crate) use simple::{CONFIG_MAP, EVENT, LEASE, NAMESPACE, ROLE, ROLE_BINDING, SECRET, SERVICE_ACCOUNT};
 pub(crate) use workload::{DEPLOYMENT, REPLICA_SET};
 
 use crate::lookup;

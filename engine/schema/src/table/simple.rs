@@ -19,6 +19,17 @@ pub(crate) const SERVICE_ACCOUNT: &[Column] = &[NAME, number("Secrets", Cell::Wi
 
 pub(crate) const LEASE: &[Column] = &[NAME, column("Holder", Cell::Text("spec.holderIdentity", "")), AGE];
 
+pub(crate) const ROLE: &[Column] = &[NAME, column("Created At", Cell::Text("metadata.creationTimestamp", ""))];
+
+pub(crate) const ROLE_BINDING: &[Column] = &[
+    NAME,
+    column("Role", Cell::With(role)),
+    AGE,
+    wide("Users", Cell::With(|binding, _| subjects(binding, "User"))),
+    wide("Groups", Cell::With(|binding, _| subjects(binding, "Group"))),
+    wide("ServiceAccounts", Cell::With(|binding, _| subjects(binding, "ServiceAccount"))),
+];
+
 pub(crate) const EVENT: &[Column] = &[
     column("Last Seen", Cell::With(last_seen)),
     column("Type", Cell::Text("type", "")),
@@ -38,6 +49,19 @@ fn keys(object: &Value, _: Timestamp) -> Value {
 
 fn secrets(account: &Value, _: Timestamp) -> Value {
     list(account, "secrets").len().into()
+}
+
+fn role(binding: &Value, _: Timestamp) -> Value {
+    format!("{}/{}", text(binding, "roleRef.kind"), text(binding, "roleRef.name")).into()
+}
+
+fn subjects(binding: &Value, kind: &str) -> Value {
+    let subjects = list(binding, "subjects").iter().filter(|subject| text(subject, "kind") == kind);
+    let names = subjects.map(|subject| match text(subject, "namespace") {
+        "" => text(subject, "name").to_owned(),
+        namespace => format!("{namespace}/{}", text(subject, "name")),
+    });
+    names.collect::<Vec<_>>().join(", ").into()
 }
 
 /// The first of some times that is there.
