@@ -72,7 +72,7 @@ pub fn run(target: Target, seed: u64, limits: Limits, meter: Meter) -> Report {
             let mutate = |rng: &mut Rng, value: &mut Value, other: &Value| mutate::tree(rng, value, other);
             let mut pool = Pool { seeds, kept: Vec::new(), mutate, weigh: weight };
             let mut watch = Watch { limits, meter, report: &mut report };
-            watch.all(&mut rng, &mut pool, |value| run(value), |value| value.to_string().into_bytes());
+            watch.all(&mut rng, &mut pool, run, |value| value.to_string().into_bytes());
         }
         Run::Bytes(run) => {
             let seeds = corpus::bytes(target.name);

@@ -1,6 +1,7 @@
 //! `shipway-fuzz [--inputs N] [--seconds N] [--seed N] [--milliseconds N] [TARGET...]`: runs targets without feedback.
 //!
 //! Prints one line a target. An input that fails is written to `artifacts/`, and given as a file it is run again.
+//! `--corpus` writes the seeds to `corpus/`, where libFuzzer begins, and runs nothing.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
@@ -8,8 +9,9 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use shipway_fuzz::corpus;
 use shipway_fuzz::driver::{self, Limits, Meter, Report};
-use shipway_fuzz::targets::{self, TARGETS, Target};
+use shipway_fuzz::targets::{self, Run, TARGETS, Target};
 
 /// How much memory one input may have at once.
 const MEMORY: usize = 64 << 20;
@@ -56,6 +58,7 @@ struct Asked {
     seed: u64,
     targets: Vec<Target>,
     files: Vec<String>,
+    corpus: bool,
 }
 
 fn main() -> ExitCode {
@@ -71,6 +74,9 @@ fn main() -> ExitCode {
     if !asked.files.is_empty() {
         return again(&asked);
     }
+    if asked.corpus {
+        return write_seeds(&asked.targets);
+    }
     let mut code = ExitCode::SUCCESS;
     for target in asked.targets {
         let report = driver::run(target, asked.seed, asked.limits, METER);
@@ -85,7 +91,7 @@ fn main() -> ExitCode {
 fn read(mut arguments: impl Iterator<Item = String>) -> Result<Asked, String> {
     let limits =
         Limits { inputs: u64::MAX, run: Duration::from_secs(60), time: Duration::from_millis(50), memory: MEMORY };
-    let mut asked = Asked { limits, seed: 1, targets: Vec::new(), files: Vec::new() };
+    let mut asked = Asked { limits, seed: 1, targets: Vec::new(), files: Vec::new(), corpus: false };
     while let Some(argument) = arguments.next() {
         let mut number = || {
             let value = arguments.next().ok_or_else(|| format!("{argument} needs a number"))?;
@@ -95,6 +101,7 @@ fn read(mut arguments: impl Iterator<Item = String>) -> Result<Asked, String> {
             "--inputs" => (asked.limits.inputs, asked.limits.run) = (number()?, Duration::from_secs(1 << 30)),
             "--seconds" => asked.limits.run = Duration::from_secs(number()?),
             "--milliseconds" => asked.limits.time = Duration::from_millis(number()?),
+            "--corpus" => asked.corpus = true,
             "--seed" => asked.seed = number()?,
             name => match targets::find(name) {
                 Some(target) => asked.targets.push(target),
@@ -118,6 +125,24 @@ fn again(asked: &Asked) -> ExitCode {
         };
         for target in &asked.targets {
             targets::run(*target, &input);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn write_seeds(targets: &[Target]) -> ExitCode {
+    for target in targets {
+        let seeds: Vec<Vec<u8>> = match target.run {
+            Run::Json(_) => corpus::json(target.name).iter().map(|seed| seed.to_string().into_bytes()).collect(),
+            Run::Bytes(_) => corpus::bytes(target.name),
+        };
+        let folder = format!("corpus/{}", target.name);
+        let write = |(number, seed)| std::fs::write(format!("{folder}/seed-{number}"), seed);
+        // libFuzzer writes to `artifacts/` only where there is such a folder.
+        let made = std::fs::create_dir_all("artifacts").and_then(|()| std::fs::create_dir_all(&folder));
+        if let Err(error) = made.and_then(|()| seeds.iter().enumerate().try_for_each(write)) {
+            eprintln!("error: cannot write to {folder}: {error}");
+            return ExitCode::FAILURE;
         }
     }
     ExitCode::SUCCESS

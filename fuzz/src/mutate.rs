@@ -131,6 +131,17 @@ fn pick<'a>(rng: &mut Rng, from: &[&'a str]) -> &'a str {
     from[rng.usize(0..from.len())]
 }
 
+/// Changes JSON in place as a tree, within the room there is; `None` for what is no JSON or would not fit. For libFuzzer.
+pub fn tree_in_place(data: &mut [u8], size: usize, seed: u32) -> Option<usize> {
+    let mut rng = Rng::with_seed(seed.into());
+    let mut value: Value = serde_json::from_slice(data.get(..size)?).ok()?;
+    let other = value.clone();
+    tree(&mut rng, &mut value, &other);
+    let written = value.to_string();
+    data.get_mut(..written.len())?.copy_from_slice(written.as_bytes());
+    Some(written.len())
+}
+
 /// Changes one to four places of some bytes; `other` lends parts of itself.
 pub fn bytes(rng: &mut Rng, value: &mut Vec<u8>, other: &[u8]) {
     for _ in 0..=rng.u32(0..4) {

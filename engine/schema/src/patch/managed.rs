@@ -244,8 +244,13 @@ pub(super) fn strip_managed(object: &mut Value) {
 
 /// Takes what the server keeps by itself out of an applied configuration; the name stays.
 pub(super) fn strip_server_fields(applied: &mut Value) {
-    if let Some(Value::Object(metadata)) = applied.get_mut("metadata") {
-        metadata.retain(|name, _| name == "name" || name == "namespace" || !SERVER_METADATA.contains(&name.as_str()));
+    let Value::Object(fields) = applied else { return };
+    match fields.get_mut("metadata") {
+        Some(Value::Object(metadata)) => metadata
+            .retain(|name, _| name == "name" || name == "namespace" || !SERVER_METADATA.contains(&name.as_str())),
+        // The server keeps metadata as such.
+        Some(Value::Null) => drop(fields.shift_remove("metadata")),
+        _ => {}
     }
 }
 
