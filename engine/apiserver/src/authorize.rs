@@ -95,11 +95,12 @@ impl Authorizer {
         self.pods.read(cache, |graph| match (asked.group, asked.resource, asked.subresource) {
             ("", "persistentvolumes", "") => {
                 let volume = self.volumes.as_ref().and_then(|table| table.get(asked.name));
-                asked.verb == "get" && volume.is_some_and(|volume| {
-                    let claim = &volume.value()["spec"]["claimRef"];
-                    let text = |key: &str| claim[key].as_str().unwrap_or_default().to_owned();
-                    graph.claims(node, &text("namespace"), &text("name"))
-                })
+                asked.verb == "get"
+                    && volume.is_some_and(|volume| {
+                        let claim = &volume.value()["spec"]["claimRef"];
+                        let text = |key: &str| claim[key].as_str().unwrap_or_default().to_owned();
+                        graph.claims(node, &text("namespace"), &text("name"))
+                    })
             }
             _ => graph.allows(node, &self.node_rules, asked),
         })
@@ -115,7 +116,11 @@ impl Authorizer {
 }
 
 /// Whether the caller may do it, given everything acknowledged so far.
-pub(crate) async fn is_allowed(server: &ApiServer, identity: &Identity, asked: &Attributes<'_>) -> Result<bool, ApiError> {
+pub(crate) async fn is_allowed(
+    server: &ApiServer,
+    identity: &Identity,
+    asked: &Attributes<'_>,
+) -> Result<bool, ApiError> {
     if !identity.is_in(MASTERS) {
         server.cache().catch_up().await?;
     }
@@ -145,7 +150,12 @@ fn refused(identity: &Identity, asked: &Attributes<'_>) -> ApiError {
 }
 
 /// Refuses a path that the caller may not read.
-pub(crate) async fn check_path(server: &ApiServer, identity: &Identity, verb: &str, path: &str) -> Result<(), ApiError> {
+pub(crate) async fn check_path(
+    server: &ApiServer,
+    identity: &Identity,
+    verb: &str,
+    path: &str,
+) -> Result<(), ApiError> {
     // Health is told even when the cache has lost the store.
     if !identity.is_in(MASTERS) && server.cache().is_following() {
         server.cache().catch_up().await?;
@@ -190,7 +200,13 @@ mod tests {
 
     #[test]
     fn a_refusal_reads_as_upstream_words_it() {
-        let asked = Attributes { verb: "create", group: "apps", resource: "deployments", namespace: "default", ..Attributes::default() };
+        let asked = Attributes {
+            verb: "create",
+            group: "apps",
+            resource: "deployments",
+            namespace: "default",
+            ..Attributes::default()
+        };
         let expected = "deployments.apps is forbidden: User \"system:kube-scheduler\" cannot create resource \
                         \"deployments\" in API group \"apps\" in the namespace \"default\"";
         assert_eq!(refused(&Identity::scheduler(), &asked).to_string(), expected);

@@ -94,7 +94,12 @@ async fn create(server: &ApiServer, path: &str, object: &Value) -> Result<bool, 
     Ok(send(server, Method::POST, path, object).await? != StatusCode::CONFLICT)
 }
 
-pub(crate) async fn send(server: &ApiServer, method: Method, path: &str, object: &Value) -> Result<StatusCode, ApiError> {
+pub(crate) async fn send(
+    server: &ApiServer,
+    method: Method,
+    path: &str,
+    object: &Value,
+) -> Result<StatusCode, ApiError> {
     let body = serde_json::to_vec(object).expect("a JSON value can be encoded");
     let uri = format!("{path}?fieldManager={MANAGER}&fieldValidation=Strict");
     let request = Request::builder().method(method).uri(uri).body(full(body)).expect("the path is a valid URI");

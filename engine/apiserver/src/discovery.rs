@@ -7,8 +7,8 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::ApiServer;
-use crate::access;
 use crate::accept::{AGGREGATED, wants_aggregated};
+use crate::access;
 use crate::body::Body;
 use crate::error::ApiError;
 use crate::query::Query;

@@ -73,7 +73,9 @@ impl Fold for Graph {
 impl Graph {
     fn names(&self, node: &str, kind: Kind, namespace: &str, name: &str) -> bool {
         let named = self.nodes.get(node).map(|named| &named[kind as usize]).filter(|named| !named.is_empty());
-        !namespace.is_empty() && !name.is_empty() && named.is_some_and(|named| named.contains_key(&*format!("{namespace}/{name}")))
+        !namespace.is_empty()
+            && !name.is_empty()
+            && named.is_some_and(|named| named.contains_key(&*format!("{namespace}/{name}")))
     }
 
     /// Whether the node may use a claim.
@@ -229,7 +231,8 @@ mod tests {
     use serde_json::{Value, json};
 
     fn pod(name: &str, node: &str, spec: &Value) -> Object {
-        let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "n"}, "spec": spec});
+        let mut pod =
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "n"}, "spec": spec});
         pod["spec"]["nodeName"] = node.into();
         Object::stored(&format!("n/{name}"), &crate::object::canonical(&pod), 1).unwrap()
     }
@@ -256,9 +259,16 @@ mod tests {
         let mut graph = Graph::default();
         graph.put(0, &pod("a", "alpha", &spec));
         let named = [
-            ("secrets", "pull"), ("secrets", "vol"), ("secrets", "all"), ("secrets", "one"), ("configmaps", "projected"),
-            ("configmaps", "init"), ("persistentvolumeclaims", "claim"), ("persistentvolumeclaims", "a-scratch"),
-            ("serviceaccounts", "bot"), ("pods", "a"),
+            ("secrets", "pull"),
+            ("secrets", "vol"),
+            ("secrets", "all"),
+            ("secrets", "one"),
+            ("configmaps", "projected"),
+            ("configmaps", "init"),
+            ("persistentvolumeclaims", "claim"),
+            ("persistentvolumeclaims", "a-scratch"),
+            ("serviceaccounts", "bot"),
+            ("pods", "a"),
         ];
         for (resource, name) in named {
             assert!(reads(&graph, "alpha", resource, name), "{resource} {name}");

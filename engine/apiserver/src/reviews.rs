@@ -56,7 +56,8 @@ pub(crate) fn is_review(path: &ResourcePath) -> bool {
 /// Answers a review.
 pub(crate) async fn answer(call: &Call, path: &ResourcePath) -> Result<Response<Body>, ApiError> {
     let found = REVIEWS.iter().find(|row| row.group == path.group && row.plural == path.plural);
-    let row = found.filter(|row| path.version == "v1" && path.name.is_none() && row.namespaced == path.namespace.is_some());
+    let row =
+        found.filter(|row| path.version == "v1" && path.name.is_none() && row.namespaced == path.namespace.is_some());
     let row = row.ok_or(ApiError::NoSuchPath)?;
     if call.method != Method::POST {
         return Err(ApiError::MethodNotAllowed);
@@ -98,7 +99,9 @@ fn subject(spec: &Value) -> Result<Identity, ApiError> {
     let user = spec["user"].as_str().unwrap_or_default().to_owned();
     let groups = texts(&spec["groups"]);
     if user.is_empty() && groups.is_empty() {
-        return Err(ApiError::BadRequest("spec.user: Invalid value: \"\": at least one of user or group must be specified".into()));
+        return Err(ApiError::BadRequest(
+            "spec.user: Invalid value: \"\": at least one of user or group must be specified".into(),
+        ));
     }
     Ok(Identity { user, groups, ..Identity::default() })
 }
@@ -127,7 +130,11 @@ async fn access(call: &Call, identity: &Identity, spec: &Value) -> Result<Value,
     } else {
         let fields = ["verb", "group", "resource", "subresource", "namespace", "name"].map(|key| text(resource, key));
         let [verb, group, resource, subresource, namespace, name] = &fields;
-        authorizer.decide(cache, identity, &Attributes { verb, group, resource, subresource, namespace, name, fields: "" })
+        authorizer.decide(
+            cache,
+            identity,
+            &Attributes { verb, group, resource, subresource, namespace, name, fields: "" },
+        )
     };
     Ok(match why {
         Some(why) => json!({"allowed": true, "reason": why.to_string()}),

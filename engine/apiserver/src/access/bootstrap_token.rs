@@ -26,7 +26,8 @@ pub(super) fn check(server: &ApiServer, id: &str, secret: &str) -> Option<Identi
     let same: bool = text("token-secret").as_bytes().ct_eq(secret.as_bytes()).into();
     let terminating = !object["metadata"]["deletionTimestamp"].is_null();
     let used = text("usage-bootstrap-authentication") == "true";
-    if !same || terminating || !used || object["type"] != TYPE || text("token-id") != id || is_over(&text("expiration")) {
+    if !same || terminating || !used || object["type"] != TYPE || text("token-id") != id || is_over(&text("expiration"))
+    {
         return None;
     }
     let mut groups = vec![GROUP.to_owned()];

@@ -9,7 +9,9 @@ use http::{Response, StatusCode};
 use rcgen::PublicKeyData;
 use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -92,7 +94,8 @@ impl TokenKey {
     fn of(key: &rcgen::KeyPair) -> Result<Self, ApiError> {
         let random = SystemRandom::new();
         let failed = |error: ring::error::KeyRejected| ApiError::Internal(format!("the key of tokens: {error}"));
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key.serialize_der(), &random).map_err(failed)?;
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key.serialize_der(), &random)
+            .map_err(failed)?;
         let id = URL_SAFE_NO_PAD.encode(digest(&SHA256, &key.subject_public_key_info()));
         Ok(Self { pair, id, random })
     }

@@ -48,9 +48,8 @@ impl Audit {
         };
         let text = std::fs::read(&config.policy).map_err(|error| failed(&error))?;
         let policy = policy::Policy::parse(&text).map_err(|error| failed(&error))?;
-        let sink = sink::Sink::open(config).map_err(|error| {
-            ApiError::Internal(format!("the audit log {}: {error}", config.path.display()))
-        })?;
+        let sink = sink::Sink::open(config)
+            .map_err(|error| ApiError::Internal(format!("the audit log {}: {error}", config.path.display())))?;
         Ok(Self { policy, sink: Arc::new(sink) })
     }
 

@@ -121,7 +121,9 @@ impl Policy {
         }
         for (index, rule) in policy.rules.iter().enumerate() {
             if !rule.urls.is_empty() && !(rule.resources.is_empty() && rule.namespaces.is_empty()) {
-                return Err(format!("rules[{index}]: rules cannot apply to both regular resources and non-resource URLs"));
+                return Err(format!(
+                    "rules[{index}]: rules cannot apply to both regular resources and non-resource URLs"
+                ));
             }
         }
         Ok(policy)
@@ -248,7 +250,8 @@ rules:
         for wrong in ["rules: []", "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Loud}]", "{"] {
             assert!(Policy::parse(wrong.as_bytes()).is_err(), "{wrong}");
         }
-        let both = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None, namespaces: [a], nonResourceURLs: [/x]}]";
+        let both =
+            "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None, namespaces: [a], nonResourceURLs: [/x]}]";
         assert!(Policy::parse(both.as_bytes()).unwrap_err().starts_with("rules[0]"));
     }
 }

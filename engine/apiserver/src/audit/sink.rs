@@ -102,7 +102,8 @@ impl Log {
     }
 
     fn put(&mut self, line: &[u8], load: &Load) {
-        if self.size > 0 && self.size + line.len() as u64 > self.limit
+        if self.size > 0
+            && self.size + line.len() as u64 > self.limit
             && let Err(error) = self.rotate()
         {
             tracing::warn!(%error, "the audit log could not be put aside");

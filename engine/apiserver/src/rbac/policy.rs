@@ -61,7 +61,9 @@ fn head(words: &[&'static str]) -> Role {
 }
 
 fn rule(words: &[&str]) -> Rule {
-    let list = |text: &str| -> Vec<Box<str>> { text.split(',').map(|word| if word == "core" { "" } else { word }.into()).collect() };
+    let list = |text: &str| -> Vec<Box<str>> {
+        text.split(',').map(|word| if word == "core" { "" } else { word }.into()).collect()
+    };
     let verbs = words[0].split(',').flat_map(|verb| match verb {
         "read" => READ.split(','),
         "write" => WRITE.split(','),
@@ -101,9 +103,10 @@ pub(crate) fn node_rules() -> Vec<Rule> {
 
 impl Role {
     fn document(&self, kind: &str) -> Value {
-        let labels: Map<String, Value> = std::iter::once(("kubernetes.io/bootstrapping".to_owned(), "rbac-defaults".into()))
-            .chain(self.labels.iter().map(|label| (format!("{AGGREGATE}{label}"), "true".into())))
-            .collect();
+        let labels: Map<String, Value> =
+            std::iter::once(("kubernetes.io/bootstrapping".to_owned(), "rbac-defaults".into()))
+                .chain(self.labels.iter().map(|label| (format!("{AGGREGATE}{label}"), "true".into())))
+                .collect();
         let mut metadata = json!({"name": self.name, "labels": labels, "annotations": {AUTO_UPDATE: "true"}});
         if let Some(namespace) = self.namespace {
             metadata["namespace"] = namespace.into();
@@ -218,7 +221,8 @@ mod tests {
     #[test]
     fn admin_holds_what_edit_and_view_hold() {
         let roles = roles();
-        let rules = |name: &str| roles.iter().find(|role| role.name == name).map(|role| role.all_rules(&roles)).unwrap();
+        let rules =
+            |name: &str| roles.iter().find(|role| role.name == name).map(|role| role.all_rules(&roles)).unwrap();
         assert!(uncovered(&rules("admin"), &rules("edit"), usize::MAX).is_empty());
         assert!(uncovered(&rules("edit"), &rules("view"), usize::MAX).is_empty());
         assert!(!uncovered(&rules("view"), &rules("edit"), usize::MAX).is_empty());

@@ -45,7 +45,9 @@ fn means(own: &str, resource: &str, subresource: &str) -> bool {
     match own.split_once('/') {
         _ if own == "*" => true,
         None => subresource.is_empty() && own == resource,
-        Some((first, second)) => !subresource.is_empty() && second == subresource && (first == "*" || first == resource),
+        Some((first, second)) => {
+            !subresource.is_empty() && second == subresource && (first == "*" || first == resource)
+        }
     }
 }
 
@@ -97,7 +99,9 @@ impl Rule {
         };
         for verb in &self.verbs {
             pieces.extend(self.urls.iter().map(|url| Self { verbs: one(verb), urls: one(url), ..Self::default() }));
-            for (group, resource) in self.api_groups.iter().flat_map(|group| self.resources.iter().map(move |it| (group, it))) {
+            for (group, resource) in
+                self.api_groups.iter().flat_map(|group| self.resources.iter().map(move |it| (group, it)))
+            {
                 pieces.extend(names.iter().map(|names| Self {
                     verbs: one(verb),
                     api_groups: one(group),
@@ -120,7 +124,11 @@ pub(crate) fn uncovered(held: &[Rule], wanted: &[Rule], limit: usize) -> Vec<Rul
     let rest = wanted.iter().filter(|rule| !is_covered(rule));
     rest.flat_map(|rule| {
         let pieces = rule.pieces(limit);
-        if pieces.len() > limit { vec![rule.clone()] } else { pieces.into_iter().filter(|it| !is_covered(it)).collect() }
+        if pieces.len() > limit {
+            vec![rule.clone()]
+        } else {
+            pieces.into_iter().filter(|it| !is_covered(it)).collect()
+        }
     })
     .collect()
 }
@@ -172,21 +180,30 @@ mod tests {
         };
         let pods = rule("get list", "core", "pods pods/log", "");
         assert!(pods.allows(&asked("get", "", "pods", "", "a")) && pods.allows(&asked("get", "", "pods", "log", "a")));
-        assert!(!pods.allows(&asked("get", "", "pods", "exec", "a")) && !pods.allows(&asked("get", "apps", "pods", "", "")));
+        assert!(
+            !pods.allows(&asked("get", "", "pods", "exec", "a")) && !pods.allows(&asked("get", "apps", "pods", "", ""))
+        );
         let scale = rule("*", "*", "*/scale", "");
         assert!(scale.allows(&asked("update", "apps", "deployments", "scale", "a")));
         assert!(!scale.allows(&asked("update", "apps", "deployments", "", "a")));
         let named = rule("get", "core", "secrets", "a b");
-        assert!(named.allows(&asked("get", "", "secrets", "", "b")) && !named.allows(&asked("get", "", "secrets", "", "c")));
+        assert!(
+            named.allows(&asked("get", "", "secrets", "", "b")) && !named.allows(&asked("get", "", "secrets", "", "c"))
+        );
         assert!(!named.allows(&asked("get", "", "secrets", "", "")), "a list has no name");
         assert!(rule("*", "*", "*", "").allows(&asked("x", "y", "z", "q", "")));
     }
 
     #[test]
     fn a_path_is_itself_or_below_a_star() {
-        let rule = Rule { verbs: vec!["get".into()], urls: vec!["/healthz".into(), "/api/*".into()], ..Rule::default() };
+        let rule =
+            Rule { verbs: vec!["get".into()], urls: vec!["/healthz".into(), "/api/*".into()], ..Rule::default() };
         assert!(rule.allows_path("get", "/healthz") && rule.allows_path("get", "/api/v1"));
-        assert!(!rule.allows_path("get", "/healthz/x") && !rule.allows_path("get", "/api") && !rule.allows_path("put", "/api/"));
+        assert!(
+            !rule.allows_path("get", "/healthz/x")
+                && !rule.allows_path("get", "/api")
+                && !rule.allows_path("put", "/api/")
+        );
     }
 
     #[test]
