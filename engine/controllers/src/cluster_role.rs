@@ -7,7 +7,8 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 use kube::api::{Api, PostParams};
-use shipway_driver::{Cached, Queue, cached, drive};
+use kube::runtime::reflector::Store;
+use shipway_driver::{Queue, cached, drive};
 use tokio_util::sync::CancellationToken;
 
 use crate::owned::is_stale;
@@ -25,7 +26,7 @@ pub(crate) async fn run(world: World, stop: CancellationToken) {
     tokio::join!(watch, working);
 }
 
-async fn gather(api: Api<ClusterRole>, roles: Cached<ClusterRole>) -> Result<Option<Duration>, kube::Error> {
+async fn gather(api: Api<ClusterRole>, roles: Store<ClusterRole>) -> Result<Option<Duration>, kube::Error> {
     let all = roles.state();
     for role in &all {
         let Some(rules) = gathered(role, &all) else { continue };

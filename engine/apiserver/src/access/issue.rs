@@ -15,7 +15,6 @@ use crate::commit::Place;
 use crate::decode;
 use crate::error::{About, ApiError};
 use crate::identity::Identity;
-use crate::meta;
 use crate::object::Object;
 
 const SHORTEST: i64 = 600;
@@ -35,7 +34,7 @@ struct Asked {
 
 /// Answers a TokenRequest with a token.
 pub(crate) async fn issue(call: &Call, place: &Place) -> Result<Value, ApiError> {
-    let mut request = decode::decode(call)?.value;
+    let request = decode::decode(call)?.value;
     let asked = Asked::read(place, &request)?;
     call.server.cache().catch_up().await?;
     let account = call.server.accounts().account(&place.key()).ok_or_else(|| ApiError::NotFound(place.about()))?;
@@ -58,21 +57,27 @@ pub(crate) async fn issue(call: &Call, place: &Place) -> Result<Value, ApiError>
         claims.exp = claims.iat + YEAR;
     }
     let token = if call.is_dry_run()? { String::new() } else { call.server.accounts().key().sign(&claims)? };
-    answer(&mut request, place, &asked);
-    request["status"] = json!({"token": token, "expirationTimestamp": shown});
-    Ok(request)
+    let mut reply = answer(&request, place, &asked);
+    reply["status"] = json!({"token": token, "expirationTimestamp": shown});
+    Ok(reply)
 }
 
 /// The request with what was filled in.
-fn answer(request: &mut Value, place: &Place, asked: &Asked) {
-    request["kind"] = "TokenRequest".into();
-    request["apiVersion"] = "authentication.k8s.io/v1".into();
-    let metadata = meta::metadata(request);
-    metadata.insert("name".into(), place.name.as_str().into());
-    metadata.insert("namespace".into(), place.namespace.as_deref().unwrap_or_default().into());
-    metadata.insert("creationTimestamp".into(), clock::text(clock::now()).into());
-    request["spec"]["audiences"] = json!(asked.audiences);
-    request["spec"]["expirationSeconds"] = asked.seconds.into();
+fn answer(request: &Value, place: &Place, asked: &Asked) -> Value {
+    let mut reply = json!({
+        "kind": "TokenRequest",
+        "apiVersion": "authentication.k8s.io/v1",
+        "metadata": {
+            "name": place.name,
+            "namespace": place.namespace,
+            "creationTimestamp": clock::text(clock::now()),
+        },
+        "spec": {"audiences": asked.audiences, "expirationSeconds": asked.seconds},
+    });
+    if request["spec"]["boundObjectRef"].is_object() {
+        reply["spec"]["boundObjectRef"] = request["spec"]["boundObjectRef"].clone();
+    }
+    reply
 }
 
 impl Asked {
@@ -92,7 +97,8 @@ impl Asked {
             }
         }
         let spec = &request["spec"];
-        if !(spec.is_null() || spec.is_object())
+        if !request.is_object()
+            || !(spec.is_null() || spec.is_object())
             || !matches!(request["kind"].as_str(), None | Some("" | "TokenRequest"))
         {
             return Err(ApiError::BadRequest("expected an object of kind TokenRequest".into()));

@@ -1,6 +1,8 @@
 //! An API server over a real log in a folder of its own, and raw requests to it.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
+pub mod listening;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
