@@ -15,6 +15,7 @@ use crate::authorize::{self, Attributes};
 use crate::body::{self, Body};
 use crate::call::{BODY_LIMIT, Call};
 use crate::commit::Place;
+use crate::connect::{self, Conversation};
 use crate::decode;
 use crate::delete::{DeleteOptions, delete, delete_collection};
 use crate::discovery;
@@ -24,6 +25,7 @@ use crate::list::{self, At};
 use crate::patch::patch;
 use crate::path::{self, ResourcePath};
 use crate::pod;
+use crate::proxy;
 use crate::query::Query;
 use crate::read;
 use crate::reply;
@@ -65,11 +67,17 @@ async fn route(
     }
     let query = Query::parse(head.uri.query().unwrap_or_default())?;
     let identity = impersonated(identity, &head.headers)?;
-    let Some(target) = path::parse(path)? else {
+    let (object, beyond) = proxy::split(path);
+    let Some(target) = path::parse(object)? else {
         authorize::check_path(&identity, &head.method.as_str().to_ascii_lowercase(), path)?;
         return discovery::answer(&server, &head.method, path, &query, &head.headers);
     };
-    authorize::check(&identity, &attributes(&target, verb(&head.method, &target, &query)?))?;
+    let converses = beyond.is_some() || connect::is_wanted(&target);
+    let verb = if converses { connect::verb(&head.method)? } else { verb(&head.method, &target, &query)? };
+    authorize::check(&identity, &attributes(&target, verb))?;
+    if converses {
+        return connect::answer(Conversation { server, identity, target, query, head, body, stop }).await;
+    }
     let body = body::read(body, BODY_LIMIT).await?;
     let (method, headers) = (head.method, head.headers);
     let call = Call { server, identity, method, query, headers, body, stop, warnings: Mutex::default() };
@@ -245,6 +253,12 @@ async fn below(call: &Call, place: &Place, name: &str) -> Result<Response<Body>,
         ("eviction", _) => {
             pod::evict(call, place).await?;
             Ok(reply::success(StatusCode::CREATED, None))
+        }
+        ("ephemeralcontainers", "get") => read::get(call, place).await,
+        ("ephemeralcontainers", _) => {
+            let view = View::of(call, place.resource().clone())?;
+            let written = pod::set_ephemeral(call, place).await?;
+            Ok(view.object(StatusCode::OK, &written))
         }
         ("log", _) => pod::log(call, place).await,
         _ => Err(ApiError::NoSuchPath),

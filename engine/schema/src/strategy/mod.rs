@@ -12,6 +12,8 @@ mod pod;
 mod service;
 mod workload;
 
+pub use pod::validate_ephemeral_containers;
+
 use std::sync::Arc;
 
 use serde_json::Value;
