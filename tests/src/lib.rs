@@ -81,6 +81,14 @@ impl Instance {
         Some(with_input(&mut command, input).and_then(|output| succeeded(&format!("kubectl {arguments:?}"), &output)))
     }
 
+    /// A kubectl command on this instance, with one of [`kubectls`].
+    pub fn kubectl_command(&self, kubectl: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(kubectl);
+        command.arg("--cache-dir").arg(self.home().join("kubectl-cache")).args(arguments);
+        command.env("KUBECONFIG", self.home().join("kubeconfig")).stdin(Stdio::null());
+        command
+    }
+
     /// One object of the API as JSON, by its path.
     pub fn raw(&self, path: &str) -> Result<Value> {
         let text = self.kubectl(&["get", "--raw", path]).context("this machine has no kubectl")??;
@@ -169,6 +177,19 @@ fn succeeded(what: &str, output: &Output) -> Result<String> {
         bail!("{what} ended with {}\n{}{}", output.status, text(&output.stdout), text(&output.stderr));
     }
     Ok(text(&output.stdout))
+}
+
+/// Every kubectl of this machine that speaks to a server of this kind: those that lie beside a dispatcher, from 1.30 on,
+/// else the only one. They differ in how they open streams.
+pub fn kubectls() -> Vec<PathBuf> {
+    let Some(found) = kubectl() else { return Vec::new() };
+    let real = found.canonicalize().unwrap_or_else(|_| found.clone());
+    let beside = real.parent().and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    let minor = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix("kubectl.1.")?.parse::<u32>().ok();
+    let known = beside.map(|entry| entry.path()).filter(|path| minor(path).is_some_and(|minor| minor >= 30));
+    let mut known: Vec<PathBuf> = known.collect();
+    known.sort();
+    if known.is_empty() { vec![found] } else { known }
 }
 
 /// A real kubectl; a dispatcher that picks a version by the server's would do as well.

@@ -19,6 +19,7 @@ use crate::authorize::{self, Attributes};
 use crate::body::{self, Body};
 use crate::call::{BODY_LIMIT, Call};
 use crate::commit::Place;
+use crate::connect::{self, Conversation};
 use crate::decode;
 use crate::delete::{DeleteOptions, delete, delete_collection};
 use crate::discovery;
@@ -30,6 +31,7 @@ use crate::metrics::Asked;
 use crate::patch::patch;
 use crate::path::{self, ResourcePath};
 use crate::pod;
+use crate::proxy;
 use crate::query::Query;
 use crate::read;
 use crate::reply;
@@ -84,12 +86,14 @@ async fn route(
     let impersonated = access::impersonated(&server, &caller, &head.headers).await?;
     audit::tell(&head.extensions, impersonated.as_deref());
     let identity = impersonated.unwrap_or_else(|| caller.clone());
-    let Some(target) = path::parse(path)? else {
+    let (object, beyond) = proxy::split(path);
+    let Some(target) = path::parse(object)? else {
         let _permit = server.flight().enter(&caller, false)?;
         authorize::check_path(&server, &identity, &head.method.as_str().to_ascii_lowercase(), path).await?;
         return discovery::answer(&server, &head.method, path, &query, &head.headers);
     };
-    let verb = verb(&head.method, &target, &query)?;
+    let converses = beyond.is_some() || connect::is_wanted(&target);
+    let verb = if converses { connect::verb(&head.method)? } else { verb(&head.method, &target, &query)? };
     if let Some(resource) = server.registry().find(&target.group, &target.version, &target.plural) {
         let now = Asked::of(verb, &resource, target.subresource.as_deref());
         *asked.lock().unwrap_or_else(PoisonError::into_inner) = now;
@@ -100,6 +104,10 @@ async fn route(
     let decided = authorize::check(&server, &identity, &attributes(&target, verb, &query)).await;
     audit::decided(&head.extensions, decided.is_ok());
     decided?;
+    if converses {
+        let answered = connect::answer(Conversation { server, identity, target, query, head, body, stop }).await?;
+        return Ok(limit::hold(answered, permit));
+    }
     refuse_encoded(&head.headers)?;
     let body = body::read(body, BODY_LIMIT).await?;
     let (method, headers) = (head.method, head.headers);
@@ -274,6 +282,12 @@ async fn below(call: &Call, place: &Place, name: &str) -> Result<Response<Body>,
         ("eviction", _) => {
             pod::evict(call, place).await?;
             Ok(reply::success(StatusCode::CREATED, None))
+        }
+        ("ephemeralcontainers", "get") => read::get(call, place).await,
+        ("ephemeralcontainers", _) => {
+            let view = View::of(call, place.resource().clone())?;
+            let written = pod::set_ephemeral(call, place).await?;
+            Ok(view.object(StatusCode::OK, &written))
         }
         ("log", _) => pod::log(call, place).await,
         ("token", _) => Ok(reply::value(StatusCode::CREATED, &access::issue(call, place).await?, false)),

@@ -266,7 +266,7 @@ mod tests {
         let pods = pods.expect("pods are listed");
         assert_eq!(pods["scope"], "Namespaced");
         assert_eq!(pods["responseKind"], json!({ "group": "", "version": "v1", "kind": "Pod" }));
-        assert_eq!(pods["subresources"].as_array().map(Vec::len), Some(4));
+        assert_eq!(pods["subresources"].as_array().map(Vec::len), Some(9));
         let named = registry.aggregated(false);
         assert_eq!(named["items"].as_array().map(Vec::len), Some(6));
         assert_eq!(named["items"][1]["versions"][0]["resources"][0]["verbs"], json!(["create"]));

@@ -108,7 +108,7 @@ pub(crate) static ROWS: [Row; 17] = [
         singular: "node",
         short_names: &["no"],
         namespaced: false,
-        subresources: &[STATUS],
+        subresources: &[Subresource { name: "proxy", kind: core("NodeProxyOptions"), verbs: PROXY }, STATUS],
         definition: "io.k8s.api.core.v1.Node",
         columns: table::NODE,
         selectable: &[field("spec.unschedulable", "false")],
@@ -145,7 +145,7 @@ pub(crate) static ROWS: [Row; 17] = [
         singular: "service",
         short_names: &["svc"],
         categories: &["all"],
-        subresources: &[STATUS],
+        subresources: &[Subresource { name: "proxy", kind: core("ServiceProxyOptions"), verbs: PROXY }, STATUS],
         returns_deleted: true,
         definition: "io.k8s.api.core.v1.Service",
         columns: table::SERVICE,
@@ -270,15 +270,28 @@ const TOKEN: Subresource = Subresource {
     kind: Some(Gvk { group: "authentication.k8s.io", version: "v1", kind: "TokenRequest" }),
     verbs: &["create"],
 };
+/// What is done over a connection of its own, however it is asked for.
+const CONNECT: &[&str] = &["create", "get"];
+/// All methods are handed on.
+const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
+
+const fn core(kind: &'static str) -> Option<Gvk> {
+    Some(Gvk { group: "", version: "v1", kind })
+}
 
 const POD_SUBRESOURCES: &[Subresource] = &[
+    Subresource { name: "attach", kind: core("PodAttachOptions"), verbs: CONNECT },
     Subresource { name: "binding", kind: Some(Gvk { group: "", version: "v1", kind: "Binding" }), verbs: &["create"] },
     Subresource {
         name: "eviction",
         kind: Some(Gvk { group: "policy", version: "v1", kind: "Eviction" }),
         verbs: &["create"],
     },
+    Subresource { name: "ephemeralcontainers", kind: None, verbs: READ_WRITE },
+    Subresource { name: "exec", kind: core("PodExecOptions"), verbs: CONNECT },
     Subresource { name: "log", kind: None, verbs: &["get"] },
+    Subresource { name: "portforward", kind: core("PodPortForwardOptions"), verbs: CONNECT },
+    Subresource { name: "proxy", kind: core("PodProxyOptions"), verbs: PROXY },
     STATUS,
 ];
 

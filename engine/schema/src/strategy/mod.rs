@@ -13,6 +13,8 @@ mod role;
 mod service;
 mod workload;
 
+pub use pod::validate_ephemeral_containers;
+
 use std::sync::Arc;
 
 use serde_json::Value;

@@ -3,6 +3,7 @@
 mod container;
 mod defaults;
 mod env;
+mod ephemeral;
 mod probe;
 mod quality;
 mod resources;
@@ -14,6 +15,7 @@ mod volume;
 use serde_json::{Value, json};
 
 pub(super) use defaults::fill_spec;
+pub use ephemeral::validate_ephemeral_containers;
 pub(super) use spec::validate_template;
 
 use super::metadata;
@@ -48,6 +50,9 @@ impl Strategy for Pod {
         match object.get("spec").filter(|spec| spec.is_object()) {
             Some(spec) => spec::validate(spec, &path, &mut errors),
             None => errors.push(FieldError::required(&path, "")),
+        }
+        if old.is_none() && !lookup::list(object, "spec.ephemeralContainers").is_empty() {
+            errors.push(FieldError::forbidden(&path.field("ephemeralContainers"), "cannot be set on create"));
         }
         if let Some(old) = old {
             update::validate(&object["spec"], &old["spec"], &path, &mut errors);
