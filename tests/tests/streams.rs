@@ -41,7 +41,7 @@ impl Cluster {
     }
 
     fn kubectl(&self, kubectl: &Path, arguments: &[&str]) -> Command {
-        self.instance.kubectl_command(kubectl, arguments)
+        self.instance.command_of(kubectl, arguments)
     }
 
     /// Runs the newest one to a good end.
