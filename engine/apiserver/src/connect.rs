@@ -68,7 +68,7 @@ pub(crate) async fn answer(mut call: Conversation) -> Result<Response<Body>, Api
     if name == "proxy" {
         return proxy::answer(call, place).await;
     }
-    check_create(&call, &name)?;
+    check_create(&call.server, &call.identity, &call.target, &name).await?;
     let server = call.server.clone();
     let pod = found(&server, &place).await?.value();
     let namespace = place.namespace.as_deref().unwrap_or_default();
@@ -103,19 +103,23 @@ fn check_method(method: &Method, subresource: &Subresource) -> Result<(), ApiErr
 }
 
 /// A WebSocket can only be asked for with GET; what it does is not reading.
-fn check_create(call: &Conversation, subresource: &str) -> Result<(), ApiError> {
-    let ResourcePath { group, plural, namespace, name, .. } = &call.target;
-    authorize::check(
-        &call.identity,
-        &Attributes {
-            verb: "create",
-            group,
-            resource: plural,
-            subresource,
-            namespace: namespace.as_deref().unwrap_or_default(),
-            name: name.as_deref().unwrap_or_default(),
-        },
-    )
+async fn check_create(
+    server: &ApiServer,
+    identity: &Identity,
+    target: &ResourcePath,
+    subresource: &str,
+) -> Result<(), ApiError> {
+    let ResourcePath { group, plural, namespace, name, .. } = target;
+    let asked = Attributes {
+        verb: "create",
+        group,
+        resource: plural,
+        subresource,
+        namespace: namespace.as_deref().unwrap_or_default(),
+        name: name.as_deref().unwrap_or_default(),
+        ..Attributes::default()
+    };
+    authorize::check(server, identity, &asked).await
 }
 
 /// The object as it is now.
