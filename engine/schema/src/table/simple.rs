@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::human::since;
 use super::{AGE, NAME, column, number, wide};
+use crate::convert;
 use crate::lookup::{entries, integer, list, text};
 use crate::resource::{Cell, Column};
 
@@ -31,6 +32,24 @@ pub(crate) const EVENT: &[Column] = &[
     Column { kind: "integer", ..wide("Count", Cell::With(count)) },
     wide("Name", Cell::Name),
 ];
+
+/// The newer version shows what the older one shows.
+pub(crate) const NEW_EVENT: &[Column] = &[
+    column("Last Seen", Cell::With(|event, now| last_seen(&older(event), now))),
+    column("Type", Cell::Text("type", "")),
+    column("Reason", Cell::Text("reason", "")),
+    column("Object", Cell::With(|event, now| about(&older(event), now))),
+    wide("Subobject", Cell::Text("regarding.fieldPath", "")),
+    wide("Source", Cell::With(|event, now| source(&older(event), now))),
+    column("Message", Cell::With(|event, now| message(&older(event), now))),
+    wide("First Seen", Cell::With(|event, now| first_seen(&older(event), now))),
+    Column { kind: "integer", ..wide("Count", Cell::With(|event, now| count(&older(event), now))) },
+    wide("Name", Cell::Name),
+];
+
+fn older(event: &Value) -> Value {
+    convert::event(event.clone(), "v1")
+}
 
 fn keys(object: &Value, _: Timestamp) -> Value {
     (entries(object, "data").count() + entries(object, "binaryData").count()).into()

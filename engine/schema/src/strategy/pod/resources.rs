@@ -31,7 +31,7 @@ pub(super) fn validate(resources: &Value, path: &Path<'_>, errors: &mut Vec<Fiel
 }
 
 /// An amount in billionths, for comparing.
-pub(super) fn nanos(amount: &Value) -> Option<i128> {
+pub(in crate::strategy) fn nanos(amount: &Value) -> Option<i128> {
     Quantity::from_value(amount).ok().map(|amount| amount.to_nanos())
 }
 
