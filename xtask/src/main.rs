@@ -1,6 +1,7 @@
-//! The project's own chores: `cargo xtask tidy | test | cost`.
+//! The project's own chores: `cargo xtask tidy | test | keys | cost`.
 
 mod cost;
+mod keys;
 mod tidy;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use anyhow::{Context, Result, bail};
 const USAGE: &str = "usage: cargo xtask <verb>
   tidy    checks the arrows between the crates and the heads of the files
   test    builds the release binary and runs every test, the black-box ones as root
+  keys    compares what clients are told about merging with what Kubernetes tells; needs Python 3 with pip
   cost    measures the promises of SPECIFICATION.md and prints promise, measured, ratio";
 
 fn main() -> ExitCode {
@@ -19,6 +21,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::tidy(&root()),
         "test" => test(),
         "cost" => cost::cost(),
+        "keys" => keys::keys(),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
