@@ -2,6 +2,8 @@
 //! released binary and the API; nothing here knows the inside.
 
 mod http;
+mod images;
+mod known;
 mod residue;
 
 use std::net::{Ipv4Addr, TcpListener};
@@ -15,6 +17,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub use http::{Loop, get};
+pub use images::Image;
+pub use known::Known;
 pub use residue::Residue;
 pub use rustix::process::Signal;
 
@@ -74,11 +78,30 @@ impl Instance {
 
     /// Runs kubectl with something to read.
     pub fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> Option<Result<String>> {
-        let kubectl = kubectl()?;
-        let cache = self.home().join("kubectl-cache");
-        let mut command = Command::new(kubectl);
-        command.args(arguments).arg("--cache-dir").arg(cache).env("KUBECONFIG", self.home().join("kubeconfig"));
+        let mut command = self.kubectl_command()?;
+        command.args(arguments);
         Some(with_input(&mut command, input).and_then(|output| succeeded(&format!("kubectl {arguments:?}"), &output)))
+    }
+
+    /// A kubectl command on this instance, with one of [`kubectls`].
+    pub fn command_of(&self, kubectl: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(kubectl);
+        command.arg("--cache-dir").arg(self.home().join("kubectl-cache")).args(arguments);
+        command.env("KUBECONFIG", self.home().join("kubeconfig")).stdin(Stdio::null());
+        command
+    }
+
+    /// A kubectl command on this instance, to be given its arguments; none where this machine has no kubectl.
+    pub fn kubectl_command(&self) -> Option<Command> {
+        let mut command = Command::new(kubectl()?);
+        // First, since what follows `--` belongs to the program in the pod.
+        command.arg("--cache-dir").arg(self.home().join("kubectl-cache")).env("KUBECONFIG", self.kubeconfig());
+        Some(command)
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.home().join("kubeconfig")
     }
 
     /// One object of the API as JSON, by its path.
@@ -114,10 +137,14 @@ pub fn binary() -> PathBuf {
     if let Some(told) = std::env::var_os("SHIPWAY_BIN") {
         return told.into();
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let binary = target.join("release/shipway");
+    let binary = target().join("release/shipway");
     assert!(binary.exists(), "{} is missing; `cargo xtask test` builds it first", binary.display());
     binary
+}
+
+/// The folder for what is built.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 /// The folder of the workspace.
@@ -169,6 +196,19 @@ fn succeeded(what: &str, output: &Output) -> Result<String> {
         bail!("{what} ended with {}\n{}{}", output.status, text(&output.stdout), text(&output.stderr));
     }
     Ok(text(&output.stdout))
+}
+
+/// Every kubectl of this machine that speaks to a server of this kind: those that lie beside a dispatcher, from 1.30 on,
+/// else the only one. They differ in how they open streams.
+pub fn kubectls() -> Vec<PathBuf> {
+    let Some(found) = kubectl() else { return Vec::new() };
+    let real = found.canonicalize().unwrap_or_else(|_| found.clone());
+    let beside = real.parent().and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    let minor = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix("kubectl.1.")?.parse::<u32>().ok();
+    let known = beside.map(|entry| entry.path()).filter(|path| minor(path).is_some_and(|minor| minor >= 30));
+    let mut known: Vec<PathBuf> = known.collect();
+    known.sort();
+    if known.is_empty() { vec![found] } else { known }
 }
 
 /// A real kubectl; a dispatcher that picks a version by the server's would do as well.

@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask tidy | test | keys | cost`.
+//! The project's own chores: `cargo xtask tidy | test | keys | cost | fuzz`.
 
 mod cost;
 mod keys;
@@ -13,15 +13,18 @@ const USAGE: &str = "usage: cargo xtask <verb>
   tidy    checks the arrows between the crates and the heads of the files
   test    builds the release binary and runs every test, the black-box ones as root
   keys    compares what clients are told about merging with what Kubernetes tells; needs Python 3 with pip
-  cost    measures the promises of SPECIFICATION.md and prints promise, measured, ratio";
+  cost    measures the promises of SPECIFICATION.md and prints promise, measured, ratio; `cost api` those about load
+  fuzz    throws mutated input at whatever reads what comes from outside: [--seconds N] [--inputs N] [--seed N] [TARGET...],
+          or guided by coverage: --guided TARGET [OPTION OF LIBFUZZER...]";
 
 fn main() -> ExitCode {
     let verb = std::env::args().nth(1).unwrap_or_default();
     let done = match verb.as_str() {
         "tidy" => tidy::tidy(&root()),
         "test" => test(),
-        "cost" => cost::cost(),
         "keys" => keys::keys(),
+        "fuzz" => fuzz(),
+        "cost" => cost::cost(&std::env::args().nth(2).unwrap_or_default()),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -51,6 +54,36 @@ fn test() -> Result<()> {
     python.args(["-m", "unittest", "discover", "--start-directory", "tests"]).current_dir(&sdk);
     python.env("PYTHONPATH", sdk.join("src")).env("PYTHONDONTWRITEBYTECODE", "1");
     check(&mut python)
+}
+
+/// What makes the compiler count the edges that an input takes, as libFuzzer wants it; no nightly compiler is needed.
+const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1";
+
+/// A long run of the fuzz targets, from seeds alone, or of one of them under libFuzzer. `fuzz` is a workspace of its own.
+fn fuzz() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(2).collect();
+    let mut cargo = Command::new("cargo");
+    cargo.args(["run", "--release"]).current_dir(root().join("fuzz"));
+    let Some(("--guided", rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) else {
+        return check(cargo.args(["--bin", "shipway-fuzz", "--"]).args(arguments));
+    };
+    let Some((target, options)) = rest.split_first() else { bail!("--guided needs a target") };
+    let mut seeds = Command::new("cargo");
+    seeds.args(["run", "--release", "--bin", "shipway-fuzz", "--", "--corpus", target]);
+    check(seeds.current_dir(root().join("fuzz")))?;
+    // Build scripts and macros are for this machine, so that naming it keeps the flags from them.
+    cargo.args(["--target", &host()?, "--features", "guided", "--bin", target, "--"]).env("RUSTFLAGS", COVERAGE);
+    check(cargo.args([&format!("corpus/{target}"), "-artifact_prefix=artifacts/"]).args(options))
+}
+
+/// The machine that the compiler runs on, such as `x86_64-unknown-linux-gnu`.
+fn host() -> Result<String> {
+    let said = Command::new("rustc").arg("-vV").output().context("cannot run rustc")?;
+    let text = String::from_utf8_lossy(&said.stdout);
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc does not say its host")?.to_owned())
 }
 
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<()> {

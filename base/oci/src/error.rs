@@ -78,6 +78,12 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// An archive of images cannot be taken in.
+    #[error("the archive is refused: {reason}")]
+    Archive {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The disk is full.
     #[error("no space left on the disk while writing {}; free some and try again", path.display())]
     Full {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use oci_spec::image::{ImageConfiguration, ImageManifest, MediaType};
+use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Os};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -49,8 +49,7 @@ impl Image {
 
     /// Bytes of manifest, configuration and layers as stored.
     pub fn size(&self) -> u64 {
-        self.manifest.config().size()
-            + self.manifest.layers().iter().map(oci_spec::image::Descriptor::size).sum::<u64>()
+        self.manifest.config().size() + self.manifest.layers().iter().map(Descriptor::size).sum::<u64>()
     }
 }
 
@@ -78,6 +77,11 @@ pub struct ImageConfig {
 pub fn compose(store: &Store, layers: &[Layer], config: &ImageConfig) -> Result<Digest> {
     let config = serde_json::to_vec(&Configuration::new(layers, config)).expect("strings and numbers are JSON");
     let config_digest = store.put(&config)?;
+    manifest(store, layers, &config_digest, config.len() as u64)
+}
+
+/// Makes the manifest of these layers and a configuration that is in the store already.
+pub(crate) fn manifest(store: &Store, layers: &[Layer], config: &Digest, size: u64) -> Result<Digest> {
     let layers: Vec<Value> = layers
         .iter()
         .map(|layer| json!({"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size}))
@@ -85,7 +89,7 @@ pub fn compose(store: &Store, layers: &[Layer], config: &ImageConfig) -> Result<
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": MediaType::ImageManifest.as_ref(),
-        "config": {"mediaType": MediaType::ImageConfig.as_ref(), "digest": config_digest, "size": config.len()},
+        "config": {"mediaType": MediaType::ImageConfig.as_ref(), "digest": config, "size": size},
         "layers": layers,
     });
     store.put(&serde_json::to_vec(&manifest).expect("strings and numbers are JSON"))
@@ -133,7 +137,7 @@ impl<'a> Configuration<'a> {
         };
         Self {
             created: CREATED,
-            architecture: oci_spec::image::Arch::default().to_string(),
+            architecture: Arch::default().to_string(),
             os: "linux",
             config: run,
             rootfs: json!({"type": "layers", "diff_ids": layers.iter().map(|l| l.diff_id).collect::<Vec<_>>()}),
@@ -151,8 +155,16 @@ pub(crate) fn parts(store: &Store, manifest_digest: &Digest) -> Result<Vec<Diges
 }
 
 /// The digest of a descriptor, which must be a sha256.
-pub(crate) fn descriptor_digest(descriptor: &oci_spec::image::Descriptor) -> Result<Digest> {
+pub(crate) fn descriptor_digest(descriptor: &Descriptor) -> Result<Digest> {
     descriptor.digest().to_string().parse()
+}
+
+/// The entry of an index that is for this machine's platform.
+pub(crate) fn choose(index: &ImageIndex) -> Option<&Descriptor> {
+    let fits = |entry: &&Descriptor| {
+        entry.platform().as_ref().is_some_and(|p| *p.os() == Os::Linux && *p.architecture() == Arch::default())
+    };
+    index.manifests().iter().find(fits)
 }
 
 pub(crate) fn parse<T: serde::de::DeserializeOwned>(what: &'static str, digest: &Digest, bytes: &[u8]) -> Result<T> {

@@ -4,6 +4,7 @@
 //! Promises: what a reference names is on disk and whole; the same input gives the same digest; no entry of a layer is
 //! ever written outside its directory. Knows nothing of Kubernetes, containers or programs.
 
+mod archive;
 mod collect;
 mod digest;
 mod error;
@@ -11,10 +12,12 @@ mod image;
 mod layer;
 mod reference;
 mod registry;
+mod source;
 mod store;
 mod tags;
 mod unpack;
 
+pub use archive::{Loaded, load};
 pub use collect::{Collected, GRACE, Hold};
 pub use digest::Digest;
 pub use error::{Error, Result};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use shipway_apiserver::AuditConfig;
 use shipway_deploy::Port;
 
 /// Runs programs as scaled, reachable, self-healing services; carries the cluster they run on.
@@ -55,9 +56,12 @@ pub(crate) enum Command {
         #[arg(required = true)]
         names: Vec<String>,
     },
-    /// Lists the images in the instance's store.
-    #[command(after_help = "Example:\n  shipway images")]
-    Images(ListArgs),
+    /// Lists the images in the instance's store; takes some in, forgets some.
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  shipway images\n  shipway images load busybox.tar\n  shipway images rm busybox"
+    )]
+    Images(ImagesArgs),
     /// Prints the administrator's kubeconfig.
     #[command(after_help = "Example:\n  shipway kubeconfig > ~/.kube/config\n  kubectl get pods")]
     Kubeconfig,
@@ -114,11 +118,24 @@ pub(crate) struct RunArgs {
     pub(crate) interpreter: Option<PathBuf>,
 }
 
-#[derive(Args, Clone)]
+#[derive(Args, Clone, Default)]
 pub(crate) struct UpArgs {
     /// Port of the Kubernetes API on loopback; 0 takes a free one [default: the one before, else 6443 or a free one].
     #[arg(long, value_name = "PORT")]
     pub(crate) api_port: Option<u16>,
+    /// Which requests are written down, and how much of them: an audit.k8s.io/v1 Policy.
+    #[arg(long, value_name = "FILE", requires = "audit_log_path")]
+    pub(crate) audit_policy_file: Option<PathBuf>,
+    /// Where requests are written down, one JSON line an event.
+    #[arg(long, value_name = "FILE", requires = "audit_policy_file")]
+    pub(crate) audit_log_path: Option<PathBuf>,
+}
+
+impl UpArgs {
+    /// The audit log that was asked for.
+    pub(crate) fn audit(&self) -> Option<AuditConfig> {
+        Some(AuditConfig::new(self.audit_policy_file.clone()?, self.audit_log_path.clone()?))
+    }
 }
 
 #[derive(Args)]
@@ -126,6 +143,33 @@ pub(crate) struct ListArgs {
     /// How to print.
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
+}
+
+#[derive(Args)]
+pub(crate) struct ImagesArgs {
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+    #[command(subcommand)]
+    pub(crate) command: Option<ImagesCommand>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ImagesCommand {
+    /// Takes in the images of an archive (an OCI layout, or what `docker save` writes) and prints their names.
+    #[command(
+        after_help = "Examples:\n  shipway images load busybox.tar\n  docker save busybox | shipway images load -"
+    )]
+    Load {
+        /// A tar archive, plain or compressed with gzip or zstd; `-` reads the standard input.
+        file: PathBuf,
+    },
+    /// Forgets names of images. What runs goes on.
+    #[command(after_help = "Example:\n  shipway images rm busybox:latest")]
+    Rm {
+        /// Names of the images.
+        #[arg(required = true, value_name = "REFERENCE")]
+        references: Vec<String>,
+    },
 }
 
 #[derive(Args)]
@@ -162,10 +206,30 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         command.clone().debug_assert();
+        shows_examples(&command);
+    }
+
+    fn shows_examples(command: &clap::Command) {
         for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
             let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Example"), "{} has no example", sub.get_name());
+            shows_examples(sub);
         }
+    }
+
+    #[test]
+    fn images_lists_unless_it_is_told_to_load_or_remove() {
+        let parsed = |line: &[&str]| match Cli::parse_from([&["shipway", "images"], line].concat()).command {
+            Command::Images(images) => images,
+            _ => panic!("not images"),
+        };
+        assert!(parsed(&["-o", "json"]).command.is_none());
+        assert!(
+            matches!(parsed(&["load", "-"]).command, Some(ImagesCommand::Load { file }) if file.as_os_str() == "-")
+        );
+        assert!(
+            matches!(parsed(&["rm", "a", "b"]).command, Some(ImagesCommand::Rm { references }) if references.len() == 2)
+        );
     }
 
     #[test]

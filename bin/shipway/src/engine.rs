@@ -7,6 +7,7 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -15,7 +16,7 @@ use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use shipway_apiserver::pki::{Authority, KeyPairPem};
+use shipway_apiserver::pki::{Authority, KeyPairPem, TokenKey};
 use shipway_apiserver::{ApiServer, Config, Identity};
 use shipway_container::Runtime;
 use shipway_network::Network;
@@ -107,11 +108,11 @@ impl Engine {
         let log = log.with_context(|| format!("cannot open the store in {}", home.path("store").display()))?;
         let network = Network::open(instance.network(&home)).await.context("cannot set the network up")?;
         let runtime = Runtime::new(layout(&home)).context("cannot set the container runtime up")?;
-        let config = Config {
-            service_subnet: instance.service_subnet,
-            api_address: SocketAddr::from((instance.api_address(), 443)),
-            node_port_range: NODE_PORTS,
-        };
+        let address = SocketAddr::from((instance.api_address(), 443));
+        let mut config = Config::new(instance.service_subnet, address, NODE_PORTS);
+        let key = TokenKey::open(&home.path("pki")).context("cannot open the key of service account tokens")?;
+        config.token_key = Some(Arc::new(key));
+        config.audit = args.audit();
         let api = ApiServer::open(log.clone(), config).await.context("cannot start the API server")?;
         let mut engine = Self { api, stop: CancellationToken::new(), parts: JoinSet::new() };
         // What the disk did not take is never retried: the next engine starts from what it did take.

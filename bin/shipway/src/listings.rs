@@ -10,7 +10,7 @@ use crate::cli::{ListArgs, LogsArgs, Output};
 use crate::client::{NAMESPACE, connect};
 use crate::home::Home;
 use crate::instance::Instance;
-use crate::output::{LogLines, age, bytes, print_json, print_list, write_out};
+use crate::output::{LogLines, age, print_json, print_list, write_out};
 
 /// The name of this machine's node.
 pub(crate) fn node_name() -> String {
@@ -55,34 +55,6 @@ pub(crate) async fn logs(home: &Home, args: &LogsArgs) -> Result<()> {
     let lines = LogLines::new();
     shipway_deploy::follow(&client, NAMESPACE, &args.name, args.follow, |pod, text| lines.line(pod, text)).await;
     Ok(())
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ImageRow {
-    reference: String,
-    digest: String,
-    size: u64,
-    created: Option<String>,
-}
-
-/// `shipway images`.
-pub(crate) fn images(home: &Home, list: &ListArgs) -> Result<()> {
-    let store = shipway_oci::Store::open(&home.path("content"))?;
-    let rows: Vec<ImageRow> = store
-        .list()?
-        .into_iter()
-        .map(|image| ImageRow {
-            reference: image.reference.to_string(),
-            digest: image.digest.to_string(),
-            size: image.size,
-            created: jiff::Timestamp::try_from(image.created).ok().map(|time| time.to_string()),
-        })
-        .collect();
-    print_list(list.output, &rows, &["REFERENCE", "DIGEST", "SIZE", "CREATED"], |row| {
-        let digest = row.digest.chars().take("sha256:".len() + 12).collect();
-        vec![row.reference.clone(), digest, bytes(row.size), age(row.created.as_deref())]
-    })
 }
 
 #[derive(Serialize)]

@@ -5,6 +5,7 @@ mod client;
 mod down;
 mod engine;
 mod home;
+mod images;
 mod instance;
 mod listings;
 mod output;
@@ -62,7 +63,7 @@ async fn dispatch(home: Home, command: Command) -> Result<()> {
         Command::Engine(args) => engine::engine(home, &args).await,
         Command::Status(list) => listings::status(&home, &list).await,
         Command::Ps(list) => listings::apps(&home, &list).await,
-        Command::Images(list) => listings::images(&home, &list),
+        Command::Images(args) => images::images(&home, &args),
         Command::Logs(args) => listings::logs(&home, &args).await,
         Command::Scale { name, replicas } => {
             let client = client::connect(&home).await?;

@@ -65,7 +65,7 @@ async fn start(
     interrupts: &Interrupts,
 ) -> Result<Option<Started>> {
     let store = Store::open(&home.path("content"))?;
-    let usual = UpArgs { api_port: None };
+    let usual = UpArgs::default();
     let (engine, packed) = tokio::join!(up::ensure(home, &usual), pack(home, &store, args, name, steps));
     let packed = packed?;
     steps.done(&describe(&packed));

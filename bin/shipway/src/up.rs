@@ -2,14 +2,24 @@
 
 use std::fs::File;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::Node;
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::time::Instant;
 
 use crate::cli::UpArgs;
+use crate::client::connect;
 use crate::home::{Home, private_folder};
+use crate::instance::Instance;
 use crate::listings;
 use crate::output::write_out;
+
+/// How long the node of an engine that runs already may take to become ready.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How soon an engine that does not answer yet is asked again.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// What the engine prints once it is ready.
 pub(crate) const READY: &str = "ready";
@@ -17,7 +27,7 @@ pub(crate) const READY: &str = "ready";
 /// `shipway up`.
 pub(crate) async fn up(home: &Home, args: &UpArgs) -> Result<()> {
     let started = ensure(home, args).await?;
-    let instance = crate::instance::Instance::load(home)?;
+    let instance = Instance::load(home)?;
     let verb = if started { "ready" } else { "runs already" };
     write_out(&format!(
         "engine {verb}: https://127.0.0.1:{}, node {}\nkubectl: export KUBECONFIG={}\n",
@@ -27,17 +37,57 @@ pub(crate) async fn up(home: &Home, args: &UpArgs) -> Result<()> {
     ))
 }
 
-/// Starts the engine if none runs; true where it did.
+/// Starts the engine if none runs, and waits until its node is ready; true where it was started here.
 pub(crate) async fn ensure(home: &Home, args: &UpArgs) -> Result<bool> {
-    if home.engine()?.is_some() {
-        if let Some(port) = args.api_port.filter(|port| *port != 0) {
-            let running = crate::instance::Instance::load(home)?.api_port;
-            if running != port {
-                bail!("an engine already runs on {} with port {running}; `shipway down` first", home.root().display());
+    loop {
+        if let Some(pid) = home.engine()? {
+            check_port(home, args)?;
+            if is_ready_or_ends(home, pid).await? {
+                return Ok(false);
             }
+            continue;
         }
-        return Ok(false);
+        match start(home, args).await? {
+            None => return Ok(true),
+            // Another command started one in the same moment.
+            Some(_) if home.engine()?.is_some() => {}
+            Some(reason) => bail!("{reason}"),
+        }
     }
+}
+
+fn check_port(home: &Home, args: &UpArgs) -> Result<()> {
+    let Some(port) = args.api_port.filter(|port| *port != 0) else { return Ok(()) };
+    let running = Instance::load(home)?.api_port;
+    if running != port {
+        bail!("an engine already runs on {} with port {running}; `shipway down` first", home.root().display());
+    }
+    Ok(())
+}
+
+/// Waits until an engine that was found has a ready node; false when it ends instead: one that was killed holds its lock
+/// for as long as the kernel takes to bury it.
+async fn is_ready_or_ends(home: &Home, pid: i32) -> Result<bool> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if home.engine()? != Some(pid) {
+            return Ok(false);
+        }
+        if node_is_ready(home).await.unwrap_or(false) {
+            return Ok(true);
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+    bail!("the engine (process {pid}) runs, but its node is not ready after {PATIENCE:?}; see engine.log")
+}
+
+async fn node_is_ready(home: &Home) -> Result<bool> {
+    let node = kube::Api::<Node>::all(connect(home).await?).get_opt(&listings::node_name()).await?;
+    Ok(node.as_ref().is_some_and(listings::is_ready))
+}
+
+/// Starts an engine; gives the reason where it does not become ready.
+async fn start(home: &Home, args: &UpArgs) -> Result<Option<String>> {
     let logs = home.path("logs");
     private_folder(&logs)?;
     let log_path = logs.join("engine.log");
@@ -48,18 +98,18 @@ pub(crate) async fn ensure(home: &Home, args: &UpArgs) -> Result<bool> {
     if let Some(port) = args.api_port {
         command.args(["--api-port", &port.to_string()]);
     }
+    if let Some(audit) = args.audit() {
+        // The engine works elsewhere: it is told whole paths.
+        command.arg("--audit-policy-file").arg(std::path::absolute(audit.policy)?);
+        command.arg("--audit-log-path").arg(std::path::absolute(audit.path)?);
+    }
     command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
     let mut engine = tokio::process::Command::from(command).spawn().context("cannot start the engine")?;
     let stdout = engine.stdout.take().expect("the engine's output is piped");
     let line = BufReader::new(stdout).lines().next_line().await?;
     if line.as_deref() == Some(READY) {
-        return Ok(true);
+        return Ok(None);
     }
     engine.wait().await?;
-    match line {
-        // Another command started one in the same moment.
-        _ if home.engine()?.is_some() => Ok(false),
-        Some(reason) => bail!("{reason}"),
-        None => bail!("the engine ended before it was ready; see {}", log_path.display()),
-    }
+    Ok(Some(line.unwrap_or_else(|| format!("the engine ended before it was ready; see {}", log_path.display()))))
 }

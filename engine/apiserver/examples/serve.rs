@@ -5,10 +5,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use shipway_apiserver::pki::Authority;
+use shipway_apiserver::pki::{Authority, TokenKey};
 use shipway_apiserver::{ApiServer, Config, Identity};
 use shipway_store::{Log, Options};
 use tokio::net::TcpListener;
@@ -23,11 +24,8 @@ async fn main() -> Result<()> {
     let port = arguments.next().map_or(Ok(6443), |port| port.parse())?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     let address = listener.local_addr()?;
-    let config = Config {
-        service_subnet: (Ipv4Addr::new(10, 73, 128, 0), 17),
-        api_address: address,
-        node_port_range: 30000..=32767,
-    };
+    let mut config = Config::new((Ipv4Addr::new(10, 73, 128, 0), 17), address, 30000..=32767);
+    config.token_key = Some(Arc::new(TokenKey::open(&dir.join("pki"))?));
     let server = ApiServer::open(Log::open(&dir.join("store"), Options::default())?, config).await?;
     let authority = Authority::open(&dir.join("pki"))?;
     let pair = authority.issue_server(&["localhost".into()], &[IpAddr::V4(Ipv4Addr::LOCALHOST)])?;

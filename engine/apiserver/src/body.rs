@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
@@ -22,6 +23,8 @@ pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// Pieces are gathered until a chunk has this many bytes.
 pub(crate) const CHUNK: usize = 64 * 1024;
+/// How long a request body may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A body of known bytes.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
@@ -44,7 +47,11 @@ pub(crate) async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
         return Err(ApiError::TooLarge(limit));
     }
     // Boxed where the types are known, so that callers need not work out that it can be sent.
-    match collect(body, limit).await {
+    let Ok(collected) = tokio::time::timeout(PATIENCE, collect(body, limit)).await else {
+        let text = format!("the request body did not arrive within {} s", PATIENCE.as_secs());
+        return Err(ApiError::BadRequest(text));
+    };
+    match collected {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge(limit)),
         Err(error) => Err(ApiError::BadRequest(format!("the request body broke off: {error}"))),

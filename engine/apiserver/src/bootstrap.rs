@@ -13,6 +13,7 @@ use tower::ServiceExt;
 use crate::body::full;
 use crate::error::ApiError;
 use crate::identity::Identity;
+use crate::rbac;
 use crate::{ApiServer, Config};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -28,6 +29,7 @@ pub(crate) async fn run(server: &ApiServer, config: &Config) -> Result<(), ApiEr
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
         create(server, &format!("/api/v1/namespaces/{name}/serviceaccounts"), &account).await?;
     }
+    rbac::bootstrap(server).await?;
     let services = "/api/v1/namespaces/default/services";
     let endpoints = "/api/v1/namespaces/default/endpoints";
     let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
@@ -92,7 +94,12 @@ async fn create(server: &ApiServer, path: &str, object: &Value) -> Result<bool, 
     Ok(send(server, Method::POST, path, object).await? != StatusCode::CONFLICT)
 }
 
-async fn send(server: &ApiServer, method: Method, path: &str, object: &Value) -> Result<StatusCode, ApiError> {
+pub(crate) async fn send(
+    server: &ApiServer,
+    method: Method,
+    path: &str,
+    object: &Value,
+) -> Result<StatusCode, ApiError> {
     let body = serde_json::to_vec(object).expect("a JSON value can be encoded");
     let uri = format!("{path}?fieldManager={MANAGER}&fieldValidation=Strict");
     let request = Request::builder().method(method).uri(uri).body(full(body)).expect("the path is a valid URI");

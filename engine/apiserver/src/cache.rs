@@ -86,6 +86,11 @@ impl Table {
         (state.objects.get(key).cloned(), applied.max(state.last))
     }
 
+    /// The number of the next change.
+    pub(crate) fn end(&self) -> u64 {
+        self.read().ring.end()
+    }
+
     /// Wakes on every change; holds the number of the next change.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.moved.subscribe()
@@ -270,6 +275,17 @@ impl Cache {
     /// Whether the cache follows the store.
     pub(crate) fn is_following(&self) -> bool {
         !self.lost.load(Ordering::Acquire)
+    }
+
+    /// How many objects there are of each kind: group, plural, count.
+    pub(crate) fn counts(&self) -> Vec<(String, String, i64)> {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        let count = |(prefix, table): (&Box<str>, &Arc<Table>)| {
+            let (group, plural) = prefix.strip_prefix(ROOT)?.trim_end_matches('/').split_once('/')?;
+            let group = if group == "core" { "" } else { group };
+            Some((group.to_owned(), plural.to_owned(), i64::try_from(table.read().objects.len()).unwrap_or(i64::MAX)))
+        };
+        tables.iter().filter_map(count).collect()
     }
 
     /// The newest revision applied.

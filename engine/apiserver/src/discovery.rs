@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 
 use crate::ApiServer;
 use crate::accept::{AGGREGATED, wants_aggregated};
+use crate::access;
 use crate::body::Body;
 use crate::error::ApiError;
+use crate::metrics;
 use crate::query::Query;
 use crate::reply;
 
@@ -41,6 +43,11 @@ pub(crate) fn answer(
         ["version"] => Some(version()),
         ["healthz" | "livez" | "readyz"] => return Ok(health(server, segments[0], query.flag("verbose"))),
         ["healthz" | "livez" | "readyz", check] => return one_check(server, check),
+        ["metrics"] => {
+            return Ok(reply::bytes(StatusCode::OK, metrics::TEXT, server.metrics().text(server.cache())));
+        }
+        [".well-known", "openid-configuration"] => return Ok(access::discovery(server.address())),
+        ["openid", "v1", "jwks"] => return Ok(access::key_set(server.accounts().key())),
         ["openapi", "v2"] => return Err(ApiError::NotAcceptable),
         ["openapi", "v3"] => Some(registry.openapi_index()),
         ["openapi", "v3", rest @ ..] => return schema(server, &rest.join("/"), headers),
@@ -98,7 +105,14 @@ fn architecture() -> &'static str {
 }
 
 fn paths(server: &ApiServer) -> Value {
-    let mut paths = vec!["/api".to_owned(), "/apis".into(), "/healthz".into(), "/livez".into(), "/openapi/v3".into()];
+    let mut paths = vec![
+        "/api".to_owned(),
+        "/apis".into(),
+        "/healthz".into(),
+        "/livez".into(),
+        "/metrics".into(),
+        "/openapi/v3".into(),
+    ];
     paths.extend(["/readyz".to_owned(), "/version".into()]);
     for resource in server.registry().all() {
         paths.push(match resource.group.as_ref() {

@@ -96,6 +96,9 @@ pub enum ApiError {
     /// The request line is longer than the limit in bytes.
     #[error("request URI is longer than {0} bytes")]
     UriTooLong(usize),
+    /// Too much is in flight.
+    #[error("Too many requests, please try again later.")]
+    TooManyRequests,
     /// The revision asked for is no longer kept; a token to go on without consistency may come with it.
     #[error("{message}")]
     Expired {
@@ -153,6 +156,7 @@ impl ApiError {
             Self::UnsupportedMediaType(_) => (415, "UnsupportedMediaType"),
             Self::TooLarge(_) => (413, "RequestEntityTooLarge"),
             Self::UriTooLong(_) => (414, "BadRequest"),
+            Self::TooManyRequests => (429, "TooManyRequests"),
             Self::Expired { .. } => (410, "Expired"),
             Self::FutureRevision { .. } => (504, "Timeout"),
             Self::Unavailable(_) => (503, "ServiceUnavailable"),
@@ -211,7 +215,7 @@ impl ApiError {
             Self::NoSuchPath => Some(json!({})),
             Self::Internal(message) => Some(json!({ "causes": [{ "message": message }] })),
             Self::Store(error) => Some(json!({ "causes": [{ "message": error.to_string() }] })),
-            Self::Unavailable(_) => Some(json!({ "retryAfterSeconds": 1 })),
+            Self::Unavailable(_) | Self::TooManyRequests => Some(json!({ "retryAfterSeconds": 1 })),
             _ => None,
         }
     }

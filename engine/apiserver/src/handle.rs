@@ -4,26 +4,34 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use futures::FutureExt;
+use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::ApiServer;
+use crate::access;
+use crate::audit;
 use crate::authorize::{self, Attributes};
 use crate::body::{self, Body};
 use crate::call::{BODY_LIMIT, Call};
 use crate::commit::Place;
+use crate::connect::{self, Conversation};
 use crate::decode;
 use crate::delete::{DeleteOptions, delete, delete_collection};
 use crate::discovery;
 use crate::error::ApiError;
 use crate::identity::Identity;
+use crate::limit;
 use crate::list::{self, At};
+use crate::metrics::Asked;
 use crate::patch::patch;
 use crate::path::{self, ResourcePath};
 use crate::pod;
+use crate::proxy;
 use crate::query::Query;
 use crate::read;
 use crate::reply;
@@ -43,11 +51,20 @@ pub(crate) async fn answer(
     request: Request<Body>,
     stop: CancellationToken,
 ) -> Response<Body> {
-    let work = AssertUnwindSafe(route(server, identity, request, stop)).catch_unwind();
-    match work.await {
+    let begin = Instant::now();
+    let asked = Mutex::new(Asked::default());
+    let (request, record) = audit::begin(&server, identity.as_deref(), request);
+    let work = AssertUnwindSafe(route(server.clone(), identity, request, stop, &asked)).catch_unwind();
+    let response = match work.await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => reply::failure(&error),
         Err(_) => reply::failure(&ApiError::Internal("the handler of this request panicked".into())),
+    };
+    let asked = asked.into_inner().unwrap_or_else(PoisonError::into_inner);
+    server.metrics().answered(asked, response.status().as_u16(), begin.elapsed());
+    match record {
+        Some(record) => record.end(response),
+        None => response,
     }
 }
 
@@ -56,6 +73,7 @@ async fn route(
     identity: Option<Arc<Identity>>,
     request: Request<Body>,
     stop: CancellationToken,
+    asked: &Mutex<Asked>,
 ) -> Result<Response<Body>, ApiError> {
     let identity = identity.ok_or(ApiError::Unauthorized)?;
     let (head, body) = request.into_parts();
@@ -64,37 +82,53 @@ async fn route(
         return Err(ApiError::UriTooLong(URI_LIMIT));
     }
     let query = Query::parse(head.uri.query().unwrap_or_default())?;
-    let identity = impersonated(identity, &head.headers)?;
-    let Some(target) = path::parse(path)? else {
-        authorize::check_path(&identity, &head.method.as_str().to_ascii_lowercase(), path)?;
+    let caller = identity;
+    let impersonated = access::impersonated(&server, &caller, &head.headers).await?;
+    audit::tell(&head.extensions, impersonated.as_deref());
+    let identity = impersonated.unwrap_or_else(|| caller.clone());
+    let (object, beyond) = proxy::split(path);
+    let Some(target) = path::parse(object)? else {
+        let _permit = server.flight().enter(&caller, false)?;
+        authorize::check_path(&server, &identity, &head.method.as_str().to_ascii_lowercase(), path).await?;
         return discovery::answer(&server, &head.method, path, &query, &head.headers);
     };
-    authorize::check(&identity, &attributes(&target, verb(&head.method, &target, &query)?))?;
+    let converses = beyond.is_some() || connect::is_wanted(&target);
+    let verb = if converses { connect::verb(&head.method)? } else { verb(&head.method, &target, &query)? };
+    if let Some(resource) = server.registry().find(&target.group, &target.version, &target.plural) {
+        let now = Asked::of(verb, &resource, target.subresource.as_deref());
+        *asked.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+    let long = limit::is_long(verb, target.subresource.as_deref().unwrap_or_default());
+    // Who acts for others is counted as itself: taking on names is no way around a bound.
+    let permit = server.flight().enter(&caller, long)?;
+    let decided = authorize::check(&server, &identity, &attributes(&target, verb, &query)).await;
+    audit::decided(&head.extensions, decided.is_ok());
+    decided?;
+    if converses {
+        let answered = connect::answer(Conversation { server, identity, target, query, head, body, stop }).await?;
+        return Ok(limit::hold(answered, permit));
+    }
+    refuse_encoded(&head.headers)?;
     let body = body::read(body, BODY_LIMIT).await?;
     let (method, headers) = (head.method, head.headers);
     let call = Call { server, identity, method, query, headers, body, stop, warnings: Mutex::default() };
     let mut response = resource(&call, target).await?;
     reply::add_warnings(&mut response, call.warnings.into_inner().unwrap_or_else(PoisonError::into_inner));
-    Ok(response)
+    Ok(limit::hold(response, permit))
 }
 
-/// Who the caller acts for, where it may act for others.
-fn impersonated(identity: Arc<Identity>, headers: &HeaderMap) -> Result<Arc<Identity>, ApiError> {
-    let text = |value: &http::HeaderValue| value.to_str().map(str::to_owned).unwrap_or_default();
-    let user = headers.get("impersonate-user").map(text);
-    let groups: Vec<String> = headers.get_all("impersonate-group").iter().map(text).collect();
-    if user.is_none() && groups.is_empty() {
-        return Ok(identity);
+/// Bodies come as they are: what unpacks to much more than was sent is not let in.
+fn refuse_encoded(headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get(CONTENT_ENCODING) {
+        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            Err(ApiError::UnsupportedMediaType("those of the API without Content-Encoding"))
+        }
+        _ => Ok(()),
     }
-    let user = user.ok_or_else(|| ApiError::BadRequest("impersonating a group needs a user, too".into()))?;
-    for (resource, name) in std::iter::once(("users", &user)).chain(groups.iter().map(|group| ("groups", group))) {
-        authorize::check(&identity, &Attributes { verb: "impersonate", resource, name, ..Attributes::default() })?;
-    }
-    Ok(Arc::new(Identity { user, groups }))
 }
 
 /// What the method means for the path.
-fn verb(method: &Method, target: &ResourcePath, query: &Query) -> Result<&'static str, ApiError> {
+pub(crate) fn verb(method: &Method, target: &ResourcePath, query: &Query) -> Result<&'static str, ApiError> {
     let named = target.name.is_some();
     match *method {
         Method::GET if named => Ok("get"),
@@ -109,9 +143,11 @@ fn verb(method: &Method, target: &ResourcePath, query: &Query) -> Result<&'stati
     }
 }
 
-fn attributes<'a>(target: &'a ResourcePath, verb: &'static str) -> Attributes<'a> {
+fn attributes<'a>(target: &'a ResourcePath, verb: &'static str, query: &'a Query) -> Attributes<'a> {
     let own_namespace = target.plural == "namespaces" && target.group.is_empty();
-    let name = target.name.as_deref().unwrap_or_default();
+    let fields = query.get("fieldSelector").filter(|_| matches!(verb, "list" | "watch")).unwrap_or_default();
+    // A list of one object is allowed to whom that object is allowed.
+    let name = target.name.as_deref().or_else(|| authorize::selected(fields, "metadata.name")).unwrap_or_default();
     Attributes {
         verb,
         group: &target.group,
@@ -119,12 +155,13 @@ fn attributes<'a>(target: &'a ResourcePath, verb: &'static str) -> Attributes<'a
         subresource: target.subresource.as_deref().unwrap_or_default(),
         namespace: target.namespace.as_deref().unwrap_or(if own_namespace { name } else { "" }),
         name,
+        fields,
     }
 }
 
 async fn resource(call: &Call, target: ResourcePath) -> Result<Response<Body>, ApiError> {
     if reviews::is_review(&target) {
-        return reviews::answer(call, &target);
+        return reviews::answer(call, &target).await;
     }
     let found = call.server.registry().find(&target.group, &target.version, &target.plural);
     let resource = found.ok_or(ApiError::NoSuchPath)?;
@@ -246,7 +283,14 @@ async fn below(call: &Call, place: &Place, name: &str) -> Result<Response<Body>,
             pod::evict(call, place).await?;
             Ok(reply::success(StatusCode::CREATED, None))
         }
+        ("ephemeralcontainers", "get") => read::get(call, place).await,
+        ("ephemeralcontainers", _) => {
+            let view = View::of(call, place.resource().clone())?;
+            let written = pod::set_ephemeral(call, place).await?;
+            Ok(view.object(StatusCode::OK, &written))
+        }
         ("log", _) => pod::log(call, place).await,
+        ("token", _) => Ok(reply::value(StatusCode::CREATED, &access::issue(call, place).await?, false)),
         _ => Err(ApiError::NoSuchPath),
     }
 }

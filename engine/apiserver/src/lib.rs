@@ -5,8 +5,10 @@
 //! than what it acknowledged; a watch has no gap. It denies what no rule allows. It knows nothing of how pods are run.
 
 mod accept;
+mod access;
 mod admission;
 mod allocate;
+mod audit;
 mod authorize;
 mod body;
 mod bootstrap;
@@ -14,20 +16,27 @@ mod cache;
 mod call;
 mod clock;
 mod commit;
+mod connect;
 mod decode;
 mod delete;
+mod derived;
 mod discovery;
 mod error;
 mod handle;
 mod identity;
+mod limit;
 mod list;
 mod meta;
+mod metrics;
+mod nodes;
 mod object;
 mod patch;
 mod path;
 pub mod pki;
 mod pod;
+mod proxy;
 mod query;
+mod rbac;
 mod read;
 mod reply;
 mod reviews;
@@ -40,7 +49,9 @@ mod view;
 mod watch;
 mod write;
 
+pub use audit::AuditConfig;
 pub use body::{Body, BoxError};
 pub use error::{About, ApiError, ManagerConflict};
 pub use identity::Identity;
+pub use limit::Limits;
 pub use service::{ApiServer, Config, InProcess, NodeService};

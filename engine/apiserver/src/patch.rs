@@ -28,6 +28,8 @@ pub(crate) enum Patch {
     Strategic(Value),
     /// Server-side apply.
     Apply(Value),
+    /// The whole object.
+    Replace(Value),
 }
 
 impl Patch {
@@ -55,6 +57,10 @@ impl Patch {
             Self::Json(patch) => patch::json_patch(&mut new, patch),
             Self::Merge(patch) => patch::merge_patch(&mut new, patch),
             Self::Strategic(patch) => patch::strategic(schema, &mut new, patch),
+            Self::Replace(whole) => {
+                new.clone_from(whole);
+                Ok(())
+            }
             Self::Apply(_) => return Err(ApiError::UnsupportedMediaType(MEDIA)),
         }
         .map_err(failed)?;
@@ -121,8 +127,9 @@ async fn apply(
             subresource: "",
             namespace: place.namespace.as_deref().unwrap_or_default(),
             name: &place.name,
+            fields: "",
         };
-        authorize::check(&call.identity, &attributes)?;
+        authorize::check(&call.server, &call.identity, &attributes).await?;
         match create(call, place.clone(), merge(None)?, None).await {
             Err(ApiError::AlreadyExists(_)) => {}
             other => return Ok((other?, true)),

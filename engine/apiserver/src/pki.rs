@@ -22,6 +22,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use crate::error::ApiError;
 use crate::identity::Identity;
 
+pub use crate::access::TokenKey;
+
 const NAME: &str = "shipway-ca";
 const DAY: Duration = Duration::from_hours(24);
 /// How far back certificates are valid, for clocks that differ.
@@ -151,6 +153,25 @@ impl Authority {
     }
 }
 
+/// The key in `sa.key` of a folder, made when it is not there.
+pub(crate) fn token_key(dir: &Path) -> Result<KeyPair, ApiError> {
+    let failed = |error: &dyn std::fmt::Display| ApiError::Pki {
+        path: dir.display().to_string(),
+        message: format!("sa.key: {error}"),
+    };
+    let path = dir.join("sa.key");
+    if let Err(error) = std::fs::metadata(&path) {
+        if error.kind() != ErrorKind::NotFound {
+            return Err(failed(&error));
+        }
+        std::fs::create_dir_all(dir).map_err(|error| failed(&error))?;
+        let key = new_key().map_err(|error| failed(&error))?;
+        write_private(&path, &key.serialize_pem()).map_err(|error| failed(&error))?;
+    }
+    let text = std::fs::read_to_string(&path).map_err(|error| failed(&error))?;
+    KeyPair::from_pem(&text).map_err(|error| failed(&error))
+}
+
 fn new_key() -> Result<KeyPair, rcgen::Error> {
     KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
 }
@@ -213,13 +234,15 @@ mod tests {
     fn a_client_certificate_says_who_it_is_for() {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::open(dir.path()).unwrap();
-        let identity = Identity { user: "jane".into(), groups: vec!["developers".into()] };
+        let identity = Identity::new("jane", &["developers"]);
         for identity in [identity, Identity::admin(), Identity::node("alpha"), Identity::scheduler()] {
             let pair = authority.issue_client(&identity).unwrap();
             let der = CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap();
-            assert_eq!(Identity::from_certificate(&der), Some(identity));
+            let read = Identity::from_certificate(&der).unwrap();
+            assert!(read.extra["authentication.kubernetes.io/credential-id"][0].starts_with("X509SHA256="));
+            assert_eq!((read.user, read.groups), (identity.user, identity.groups));
         }
-        let many = Identity { user: "jane".into(), groups: vec!["a".into(), "b".into()] };
+        let many = Identity::new("jane", &["a", "b"]);
         assert!(matches!(authority.issue_client(&many), Err(ApiError::Pki { .. })));
     }
 
@@ -229,5 +252,17 @@ mod tests {
         Authority::open(dir.path()).unwrap();
         std::fs::remove_file(dir.path().join("ca.key")).unwrap();
         assert!(matches!(Authority::open(dir.path()), Err(ApiError::Pki { .. })));
+    }
+
+    #[test]
+    fn the_key_of_tokens_is_made_once_and_is_the_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let public = |key: KeyPair| key.public_key_pem();
+        let first = public(token_key(dir.path()).unwrap());
+        assert_eq!(first, public(token_key(dir.path()).unwrap()));
+        let mode = std::fs::metadata(dir.path().join("sa.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        std::fs::write(dir.path().join("sa.key"), "nonsense").unwrap();
+        assert!(matches!(token_key(dir.path()), Err(ApiError::Pki { .. })));
     }
 }

@@ -1,24 +1,32 @@
-//! What pods have beyond other objects: being bound to a node, being evicted, and logs, which their node keeps.
+//! What pods have beyond other objects: being bound to a node, being evicted, containers that are added while they run, and
+//! logs, which their node keeps.
+
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response};
 use serde_json::{Value, json};
+use shipway_schema::{FieldError, Reason, apply_defaults, validate_ephemeral_containers};
 use tower::ServiceExt;
 
+use crate::ApiServer;
 use crate::body::{Body, full};
 use crate::call::Call;
 use crate::clock;
 use crate::commit::Place;
 use crate::decode;
 use crate::delete::{DeleteOptions, delete};
-use crate::error::ApiError;
+use crate::error::{About, ApiError};
+use crate::object::Object;
+use crate::patch::Patch;
+use crate::query::Query;
 use crate::service::NodeService;
 use crate::write::{Change, Part, manager, modify};
 
 /// The query parameters of a log request that the node understands.
-const LOG_PARAMETERS: [&str; 7] =
-    ["follow", "tailLines", "previous", "timestamps", "sinceSeconds", "sinceTime", "limitBytes"];
+const LOG_PARAMETERS: [&str; 8] =
+    ["follow", "tailLines", "previous", "timestamps", "sinceSeconds", "sinceTime", "limitBytes", "stream"];
 
 /// Binds a pod to a node, once.
 pub(crate) async fn bind(call: &Call, place: &Place) -> Result<(), ApiError> {
@@ -80,16 +88,79 @@ pub(crate) async fn evict(call: &Call, place: &Place) -> Result<(), ApiError> {
     delete(call, place, &options).await.map(drop)
 }
 
+/// Changes the ephemeral containers of a pod: some may be added, and nothing else may differ.
+pub(crate) async fn set_ephemeral(call: &Call, place: &Place) -> Result<Arc<Object>, ApiError> {
+    let schema = place.resource().schema();
+    let (patch, duplicates) = match call.method {
+        Method::PUT => {
+            let decoded = decode::decode(call)?;
+            (Patch::Replace(decoded.value), decoded.duplicates)
+        }
+        _ => Patch::parse(call)?,
+    };
+    let edit = |pod: &Value| {
+        let mut wished = patch.apply_to(schema, pod)?;
+        decode::identify(place.resource(), &mut wished)?;
+        decode::check_shape(call, place.resource(), &mut wished, &duplicates)?;
+        apply_defaults(schema, &mut wished);
+        place.resource().strategy().default(&mut wished);
+        let mut new = pod.clone();
+        if let Some(list) = wished["spec"].get("ephemeralContainers") {
+            new["spec"]["ephemeralContainers"] = list.clone();
+        }
+        new["metadata"]["resourceVersion"] = wished["metadata"]["resourceVersion"].clone();
+        let errors = validate_ephemeral_containers(&new, pod);
+        if errors.is_empty() { Ok(new) } else { Err(ApiError::Invalid(place.about_kind(), errors)) }
+    };
+    let manager = manager(call, place, Some("ephemeralcontainers"))?;
+    modify(call, place, Change { part: Part::Binding, manager: Some(manager), edit: &edit }).await
+}
+
+/// Refuses options that contradict each other or make no sense.
+fn check_log_options(query: &Query) -> Result<(), ApiError> {
+    let mut errors = Vec::new();
+    let mut refuse = |field: &str, message: String| {
+        errors.push(FieldError { field: field.into(), reason: Reason::Invalid, message });
+    };
+    for (field, least, rule) in [
+        ("tailLines", 0, "must be greater than or equal to 0"),
+        ("sinceSeconds", 1, "must be greater than 0"),
+        ("limitBytes", 1, "must be greater than 0"),
+    ] {
+        if let Some(text) = query.get(field)
+            && text.parse::<i64>().is_ok_and(|number| number < least)
+        {
+            refuse(field, format!("Invalid value: {text}: {rule}"));
+        }
+    }
+    if query.get("sinceSeconds").is_some() && query.get("sinceTime").is_some() {
+        refuse("", "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified".into());
+    }
+    match query.get("stream") {
+        None | Some("All") => {}
+        Some("Stdout" | "Stderr") if query.get("tailLines").is_none() => {}
+        Some("Stdout" | "Stderr") => {
+            refuse("", "Forbidden: `tailLines` and specific `stream` are mutually exclusive for now".into());
+        }
+        Some(other) => {
+            let known = "supported values: \"All\", \"Stdout\", \"Stderr\"";
+            refuse("stream", format!("Unsupported value: {other:?}: {known}"));
+        }
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::Invalid(About { resource: "PodLogOptions".into(), ..About::default() }, errors))
+}
+
 /// Streams a container's log from the pod's node.
 pub(crate) async fn log(call: &Call, place: &Place) -> Result<Response<Body>, ApiError> {
+    check_log_options(&call.query)?;
     call.server.cache().catch_up().await?;
     let object = place.table.get(&place.key()).ok_or_else(|| ApiError::NotFound(place.about()))?;
     let pod = object.value();
     let container = container(&pod, &place.name, call.query.get("container"))?;
-    let node = pod["spec"]["nodeName"].as_str().filter(|node| !node.is_empty());
-    let node = node.ok_or_else(|| ApiError::BadRequest(format!("pod {} does not have a host assigned", place.name)))?;
-    let service =
-        call.server.node(node).ok_or_else(|| ApiError::Unavailable(format!("node {node:?} is not connected")))?;
+    let service = node(&call.server, &pod, &place.name)?;
     let namespace = place.namespace.as_deref().unwrap_or_default();
     let parameters: Vec<String> =
         LOG_PARAMETERS.iter().filter_map(|name| Some(format!("{name}={}", encode(call.query.get(name)?)))).collect();
@@ -99,13 +170,20 @@ pub(crate) async fn log(call: &Call, place: &Place) -> Result<Response<Body>, Ap
     Ok(ask(service, request).await)
 }
 
+/// The service of the node that a pod runs on.
+pub(crate) fn node(server: &ApiServer, pod: &Value, name: &str) -> Result<NodeService, ApiError> {
+    let node = pod["spec"]["nodeName"].as_str().filter(|node| !node.is_empty());
+    let node = node.ok_or_else(|| ApiError::BadRequest(format!("pod {name} does not have a host assigned")))?;
+    server.node(node).ok_or_else(|| ApiError::Unavailable(format!("node {node:?} is not connected")))
+}
+
 /// Boxed where the types are known, so that callers need not work out that it can be sent.
-fn ask(service: NodeService, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
+pub(crate) fn ask(service: NodeService, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
     service.oneshot(request).map(|reply| reply.unwrap_or_else(|never| match never {})).boxed()
 }
 
 /// The container that was asked for, or the only one there is.
-fn container(pod: &Value, name: &str, asked: Option<&str>) -> Result<String, ApiError> {
+pub(crate) fn container(pod: &Value, name: &str, asked: Option<&str>) -> Result<String, ApiError> {
     let named = |list: &str| -> Vec<&str> {
         let containers = pod["spec"][list].as_array().into_iter().flatten();
         containers.filter_map(|container| container["name"].as_str()).collect()
@@ -143,6 +221,17 @@ mod tests {
         let two = json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}]}});
         let text = "a container name must be specified for pod p, choose one of: [a b]";
         assert_eq!(container(&two, "p", None).unwrap_err().to_string(), text);
+    }
+
+    #[test]
+    fn options_of_a_log_that_contradict_each_other_are_refused() {
+        let check = |query: &str| check_log_options(&Query::parse(query).unwrap()).map_err(|error| error.to_string());
+        assert_eq!(check("tailLines=0&sinceSeconds=1&limitBytes=1&stream=All&follow=true"), Ok(()));
+        assert!(check("tailLines=-1").unwrap_err().contains("tailLines: Invalid value: -1"));
+        assert!(check("limitBytes=0").unwrap_err().contains("must be greater than 0"));
+        assert!(check("sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z").unwrap_err().contains("at most one of"));
+        assert!(check("stream=Stdout&tailLines=3").unwrap_err().contains("mutually exclusive"));
+        assert!(check("stream=other").unwrap_err().contains("supported values"));
     }
 
     #[test]

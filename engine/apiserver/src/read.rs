@@ -63,9 +63,10 @@ pub(crate) async fn watch(call: &Call, place: &Place, selection: Selection) -> R
     };
     let streamed = if view.shape == Shape::Object { reply::JSON } else { view.content_type() };
     let watch = Watch::begin(call.server.shared_cache(), place, view, options, call.stop.clone());
-    let events = futures::stream::unfold(watch, |mut watch| async move {
+    let lasting = call.server.metrics().watch();
+    let events = futures::stream::unfold((watch, lasting), |(mut watch, lasting)| async move {
         let lines = watch.next().await?;
-        Some((Ok(lines), watch))
+        Some((Ok(lines), (watch, lasting)))
     });
     let mut response = reply::bytes(StatusCode::OK, reply::JSON, Vec::new());
     reply::set(&mut response, http::header::CONTENT_TYPE, streamed);

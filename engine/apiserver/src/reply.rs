@@ -7,7 +7,9 @@ use std::io::Write;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, VARY, WARNING};
+use http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY, WARNING,
+};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -80,7 +82,11 @@ pub(crate) fn failure(error: &ApiError) -> Response<Body> {
     if code >= 500 {
         tracing::warn!(code, %error, "request failed");
     }
-    value(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &status, false)
+    let mut response = value(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &status, false);
+    if matches!(error, ApiError::TooManyRequests) {
+        set(&mut response, RETRY_AFTER, "1");
+    }
+    response
 }
 
 /// Adds one `Warning` header a text.

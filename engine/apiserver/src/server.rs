@@ -5,9 +5,9 @@
 use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::header::AUTHORIZATION;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -21,10 +21,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::ApiServer;
+use crate::access::Peer;
 use crate::body::Body;
 use crate::error::ApiError;
 use crate::handle::answer;
-use crate::identity::Identity;
+use crate::identity::AUTHENTICATED;
 
 /// At most so many connections at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 4096;
@@ -40,6 +41,10 @@ const HEAD: usize = 64 * 1024;
 const HEADERS: usize = 100;
 /// The most requests in flight on one HTTP/2 connection.
 const STREAMS: u32 = 1000;
+
+/// Where a request comes from, among its extensions.
+#[derive(Clone, Copy)]
+pub(crate) struct PeerAddress(pub(crate) std::net::SocketAddr);
 
 /// Serves until stopped, then lets requests in flight end.
 pub(crate) async fn serve(
@@ -92,27 +97,37 @@ async fn connection(server: ApiServer, acceptor: TlsAcceptor, stream: TcpStream,
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection without TCP_NODELAY");
     }
+    let address = stream.peer_addr().ok();
     let stream = match tokio::time::timeout(GREETING, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => return tracing::debug!("a TLS handshake took too long"),
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let peer = Peer::of(certificate.map(AsRef::as_ref));
+    let peer = Arc::new(Peer::of(certificate.map(AsRef::as_ref)));
+    let introduced = Arc::new(AtomicBool::new(!matches!(*peer, Peer::Stranger)));
     let service = service_fn(|request: Request<Incoming>| {
-        let identity = peer.authenticate(&request);
-        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-        let answered = answer(server.clone(), identity, request, stop.clone());
-        async move { Ok::<Response<Body>, Infallible>(answered.await) }
+        let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        let (server, stop, peer, introduced) = (server.clone(), stop.clone(), peer.clone(), introduced.clone());
+        async move {
+            if let Some(address) = address {
+                request.extensions_mut().insert(PeerAddress(address));
+            }
+            let identity = peer.authenticate(&server, request.headers_mut()).await;
+            if identity.as_ref().is_some_and(|identity| identity.is_in(AUTHENTICATED)) {
+                introduced.store(true, Ordering::Relaxed);
+            }
+            Ok::<Response<Body>, Infallible>(answer(server, identity, request, stop).await)
+        }
     });
     let builder = builder();
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    // Whoever shows no certificate may ask a few questions, but not keep a connection.
+    // Whoever shows no credential may ask a few questions, but not keep a connection.
     let overstayed = async {
-        match peer {
-            Peer::Stranger => tokio::time::sleep(GREETING).await,
-            _ => std::future::pending().await,
+        tokio::time::sleep(GREETING).await;
+        if introduced.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
         }
     };
     let ended = tokio::select! {
@@ -121,7 +136,7 @@ async fn connection(server: ApiServer, acceptor: TlsAcceptor, stream: TcpStream,
             connection.as_mut().graceful_shutdown();
             match tokio::time::timeout(GREETING, connection).await {
                 Ok(ended) => ended,
-                Err(_) => return tracing::debug!("a connection without a certificate was cut"),
+                Err(_) => return tracing::debug!("a connection without a credential was cut"),
             }
         }
         () = stop.cancelled() => {
@@ -142,34 +157,4 @@ fn builder() -> Builder<TokioExecutor> {
     http2.max_header_list_size(u32::try_from(HEAD).unwrap_or(u32::MAX));
     http2.keep_alive_interval(Duration::from_secs(30)).keep_alive_timeout(Duration::from_secs(20));
     builder
-}
-
-/// Who is at the other end of a connection.
-enum Peer {
-    /// It showed no certificate.
-    Stranger,
-    /// Its certificate names it.
-    Known(Arc<Identity>),
-    /// Its certificate names nobody.
-    Nameless,
-}
-
-impl Peer {
-    fn of(certificate: Option<&[u8]>) -> Self {
-        match certificate.map(Identity::from_certificate) {
-            None => Self::Stranger,
-            Some(Some(identity)) => Self::Known(Arc::new(identity)),
-            Some(None) => Self::Nameless,
-        }
-    }
-
-    /// The identity of a request; none when its credential is not valid. A credential of a kind that this server does not
-    /// know is not valid.
-    fn authenticate<B>(&self, request: &Request<B>) -> Option<Arc<Identity>> {
-        match self {
-            Self::Known(identity) => Some(identity.clone()),
-            Self::Stranger if !request.headers().contains_key(AUTHORIZATION) => Some(Arc::new(Identity::anonymous())),
-            Self::Stranger | Self::Nameless => None,
-        }
-    }
 }

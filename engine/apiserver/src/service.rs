@@ -18,13 +18,18 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower::util::BoxCloneSyncService;
 
+use crate::access::{Accounts, TokenKey};
 use crate::allocate::Ranges;
+use crate::audit::{Audit, AuditConfig};
+use crate::authorize::Authorizer;
 use crate::body::{Body, BoxError};
 use crate::bootstrap;
 use crate::cache::{Cache, Table};
 use crate::error::ApiError;
 use crate::handle::answer;
 use crate::identity::Identity;
+use crate::limit::{InFlight, Limits};
+use crate::metrics::Metrics;
 use crate::server;
 
 /// What a node answers log requests with.
@@ -39,6 +44,20 @@ pub struct Config {
     pub api_address: SocketAddr,
     /// Where node ports come from.
     pub node_port_range: RangeInclusive<u16>,
+    /// What tokens of service accounts are signed with; none makes a key that lives as long as the server.
+    pub token_key: Option<Arc<TokenKey>>,
+    /// What is written down about requests, and where.
+    pub audit: Option<AuditConfig>,
+    /// How many requests may be in flight.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// With a passing key for tokens, no audit and the usual limits.
+    pub fn new(service_subnet: (Ipv4Addr, u8), api_address: SocketAddr, node_port_range: RangeInclusive<u16>) -> Self {
+        let limits = Limits::default();
+        Self { service_subnet, api_address, node_port_range, token_key: None, audit: None, limits }
+    }
 }
 
 /// The API server. Clones share everything.
@@ -50,6 +69,12 @@ struct Inner {
     cache: Arc<Cache>,
     namespaces: Arc<Table>,
     ranges: Ranges,
+    metrics: Metrics,
+    address: SocketAddr,
+    authorizer: Authorizer,
+    accounts: Accounts,
+    flight: Arc<InFlight>,
+    audit: Option<Audit>,
     nodes: RwLock<HashMap<String, NodeService>>,
     /// Feeds the cache; joined by [`ApiServer::close`].
     feed: Mutex<Option<JoinHandle<()>>>,
@@ -80,6 +105,10 @@ impl ApiServer {
         let cache = Arc::new(cache);
         let namespaces = registry.find("", "v1", "namespaces").ok_or(ApiError::NoSuchPath)?;
         let namespaces = cache.table(&namespaces);
+        let authorizer = Authorizer::new(&registry, &cache);
+        let key = config.token_key.clone().map_or_else(|| TokenKey::passing().map(Arc::new), Ok)?;
+        let accounts = Accounts::new(key, &registry, &cache).ok_or(ApiError::NoSuchPath)?;
+        let audit = config.audit.as_ref().map(Audit::open).transpose()?;
         let follower = cache.clone();
         let feed = tokio::spawn(async move { follower.follow(watcher).await });
         let ranges = Ranges { addresses: config.service_subnet, node_ports: config.node_port_range.clone() };
@@ -89,6 +118,12 @@ impl ApiServer {
             cache,
             namespaces,
             ranges,
+            metrics: Metrics::new(),
+            address: config.api_address,
+            authorizer,
+            accounts,
+            flight: InFlight::new(config.limits),
+            audit,
             nodes: RwLock::default(),
             feed: Mutex::new(Some(feed)),
             closing,
@@ -100,7 +135,7 @@ impl ApiServer {
 
     /// A service for callers in this process, acting as `identity`.
     pub fn in_process(&self, identity: Identity) -> InProcess {
-        InProcess { server: self.clone(), identity: Arc::new(identity) }
+        InProcess { server: self.clone(), identity: Arc::new(identity.known()) }
     }
 
     /// Serves TLS connections until stopped; then lets requests in flight end, watches at once.
@@ -130,6 +165,9 @@ impl ApiServer {
             // It was aborted: how it ended says nothing.
             drop(feed.await);
         }
+        if let Some(audit) = &self.0.audit {
+            audit.close().await;
+        }
     }
 
     pub(crate) fn node(&self, name: &str) -> Option<NodeService> {
@@ -151,6 +189,32 @@ impl ApiServer {
 
     pub(crate) fn namespaces(&self) -> &Table {
         &self.0.namespaces
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// Where the API is reached from inside.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    pub(crate) fn authorizer(&self) -> &Authorizer {
+        &self.0.authorizer
+    }
+
+    pub(crate) fn accounts(&self) -> &Accounts {
+        &self.0.accounts
+    }
+
+    /// What is in flight.
+    pub(crate) fn flight(&self) -> &Arc<InFlight> {
+        &self.0.flight
+    }
+
+    pub(crate) fn audit(&self) -> Option<&Audit> {
+        self.0.audit.as_ref()
     }
 
     pub(crate) fn ranges(&self) -> &Ranges {

@@ -20,6 +20,7 @@ use crate::decode::identify;
 use crate::error::ApiError;
 use crate::meta;
 use crate::object::Object;
+use crate::rbac::check_escalation;
 
 /// How often a change is run again after it lost a race.
 const ATTEMPTS: usize = 16;
@@ -87,6 +88,7 @@ pub(crate) async fn create(
         }
         meta::text(&object, "name").clone_into(&mut place.name);
         admission::check_create(&call.identity, &place)?;
+        check_escalation(call, &place, None, &object).await?;
         match insert(call, &place, &object, &mut avoid).await? {
             Inserted::Done(object) => return Ok(object),
             Inserted::Exists if base.is_none() => return Err(ApiError::AlreadyExists(place.about())),
@@ -176,6 +178,7 @@ pub(crate) async fn modify(call: &Call, place: &Place, change: Change<'_>) -> Re
         if change.part == Part::Main {
             admission::check_changed(&call.identity, place, &old, &new)?;
             validate(place, &new, Some(&old))?;
+            check_escalation(call, place, Some(&old), &new).await?;
         }
         if same(&old, &new) {
             return Ok(live);

@@ -5,17 +5,15 @@ mod common;
 
 use std::sync::Arc;
 
+use common::listening::Listening;
 use common::{CONFIG_MAPS, Cluster, DEPLOYMENTS, PODS, Reply, config_map, deployment, pod, request};
 use http::Request;
-use http_body_util::{BodyExt, Full};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use http_body_util::BodyExt;
+use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 use shipway_apiserver::Identity;
-use shipway_apiserver::pki::{Authority, KeyPairPem};
+use shipway_apiserver::pki::Authority;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_util::sync::CancellationToken;
 
 async fn code(cluster: &Cluster, identity: &Identity, method: &str, path: &str, body: &Value) -> u16 {
     let content = if body.is_null() { String::new() } else { body.to_string() };
@@ -26,7 +24,7 @@ async fn code(cluster: &Cluster, identity: &Identity, method: &str, path: &str, 
 #[tokio::test]
 async fn whoever_has_no_rule_is_refused_everywhere() {
     let cluster = Cluster::new().await;
-    let jane = Identity { user: "jane".into(), groups: vec!["developers".into()] };
+    let jane = Identity::new("jane", &["developers"]);
     for (method, path) in [
         ("GET", "/api/v1/pods"),
         ("GET", "/api/v1/namespaces/default/secrets/x"),
@@ -86,7 +84,7 @@ async fn a_node_keeps_to_itself() {
     let secret = json!({"metadata": {"name": "s"}});
     let secrets = "/api/v1/namespaces/default/secrets";
     assert_eq!(code(&cluster, &alpha, "POST", secrets, &secret).await, 403);
-    assert_eq!(code(&cluster, &alpha, "GET", secrets, &Value::Null).await, 200);
+    assert_eq!(code(&cluster, &alpha, "GET", secrets, &Value::Null).await, 403);
 }
 
 #[tokio::test]
@@ -216,93 +214,23 @@ async fn a_panic_becomes_a_reply() {
     assert_eq!(cluster.get(CONFIG_MAPS).await.code, 200);
 }
 
-/// A server on a free port of this machine.
-struct Listening {
-    _cluster: Cluster,
-    authority: Authority,
-    address: std::net::SocketAddr,
-    stop: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Listening {
-    async fn new() -> Self {
-        let cluster = Cluster::new().await;
-        let authority = Authority::open(&cluster.dir.path().join("pki")).unwrap();
-        let pair = authority.issue_server(&["localhost".into()], &["127.0.0.1".parse().unwrap()]).unwrap();
-        let tls = authority.server_config(&pair).unwrap();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let (server, stopped) = (cluster.server.clone(), stop.clone());
-        let task = tokio::spawn(async move { server.serve(listener, tls, stopped).await.unwrap() });
-        Self { _cluster: cluster, authority, address, stop, task }
-    }
-
-    fn tls(&self, client: Option<&KeyPairPem>) -> rustls::ClientConfig {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.authority.ca_pem().as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder =
-            rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let builder = builder.with_root_certificates(roots);
-        match client {
-            None => builder.with_no_client_auth(),
-            Some(pair) => {
-                let chain = vec![CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap()];
-                let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
-                builder.with_client_auth_cert(chain, key).unwrap()
-            }
-        }
-    }
-
-    async fn get(&self, path: &str, client: Option<&KeyPairPem>, http2: bool, bearer: bool) -> (u16, String) {
-        let mut config = self.tls(client);
-        config.alpn_protocols = vec![if http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
-        let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
-        let mut request = Request::get(format!("https://localhost{path}"));
-        if bearer {
-            request = request.header("authorization", "Bearer nonsense");
-        }
-        if !http2 {
-            request = request.header("host", "localhost");
-        }
-        let request = request.body(Full::<bytes::Bytes>::default()).unwrap();
-        let response = if http2 {
-            let (mut send, connection) =
-                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-            tokio::spawn(connection);
-            send.send_request(request).await.unwrap()
-        } else {
-            let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-            tokio::spawn(connection);
-            send.send_request(request).await.unwrap()
-        };
-        let code = response.status().as_u16();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        (code, String::from_utf8_lossy(&body).into_owned())
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_opens_and_nothing_else_does() {
     let listening = Listening::new().await;
     let admin = listening.authority.issue_client(&Identity::admin()).unwrap();
     for http2 in [false, true] {
-        assert_eq!(listening.get("/api/v1/namespaces", Some(&admin), http2, false).await.0, 200);
-        let (code, text) = listening.get("/api/v1/namespaces", None, http2, false).await;
+        assert_eq!(listening.get("/api/v1/namespaces", Some(&admin), http2, None).await.0, 200);
+        let (code, text) = listening.get("/api/v1/namespaces", None, http2, None).await;
         assert!(code == 403 && text.contains("system:anonymous"), "{text}");
-        assert_eq!(listening.get("/api/v1/namespaces", None, http2, true).await.0, 401);
-        assert_eq!(listening.get("/api", None, http2, false).await.0, 403);
+        assert_eq!(listening.get("/api/v1/namespaces", None, http2, Some("nonsense")).await.0, 401);
+        assert_eq!(listening.get("/api", None, http2, None).await.0, 403);
         for open in ["/version", "/version/", "/healthz", "/livez", "/readyz", "/readyz?verbose"] {
-            assert_eq!(listening.get(open, None, http2, false).await.0, 200, "{open}");
+            assert_eq!(listening.get(open, None, http2, None).await.0, 200, "{open}");
         }
     }
     let node = listening.authority.issue_client(&Identity::node("alpha")).unwrap();
-    assert_eq!(listening.get("/api/v1/nodes", Some(&node), true, false).await.0, 200);
-    assert_eq!(listening.get("/api/v1/events", Some(&node), true, false).await.0, 403);
+    assert_eq!(listening.get("/api/v1/nodes", Some(&node), true, None).await.0, 200);
+    assert_eq!(listening.get("/api/v1/events", Some(&node), true, None).await.0, 403);
     listening.stop.cancel();
     listening.task.await.unwrap();
 }
@@ -328,7 +256,7 @@ async fn a_certificate_of_another_authority_is_refused() {
 async fn a_stop_ends_watches_and_the_server() {
     let listening = Listening::new().await;
     let admin = listening.authority.issue_client(&Identity::admin()).unwrap();
-    let watch = listening.get("/api/v1/pods?watch=1", Some(&admin), true, false);
+    let watch = listening.get("/api/v1/pods?watch=1", Some(&admin), true, None);
     let stop = async {
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
         listening.stop.cancel();

@@ -375,3 +375,28 @@ async fn what_has_been_compacted_is_gone() {
     let rest = cluster.get(&format!("{CONFIG_MAPS}?continue={resume}")).await.ok();
     assert_eq!(names(&rest), ["c", "d"], "the rest as it is now");
 }
+
+#[tokio::test]
+async fn requests_and_objects_are_counted() {
+    let cluster = Cluster::new().await;
+    cluster.post(CONFIG_MAPS, &config_map("a", &json!({}), "1")).await.ok();
+    assert_eq!(cluster.get(&format!("{CONFIG_MAPS}/missing")).await.code, 404);
+    assert_eq!(cluster.get("/apis/nobody/v1/asked").await.code, 404);
+    let text = String::from_utf8(cluster.get("/metrics").await.bytes.to_vec()).unwrap();
+    let line = |start: &str, end: &str| text.lines().any(|line| line.starts_with(start) && line.ends_with(end));
+    let request = |verb: &str, code: &str| {
+        format!(
+            "apiserver_request_total{{verb=\"{verb}\",group=\"\",version=\"v1\",resource=\"configmaps\",subresource=\"\",code=\"{code}\"}}"
+        )
+    };
+    assert!(line(&request("create", "201"), " 1"), "{text}");
+    assert!(line(&request("get", "404"), " 1"), "{text}");
+    assert!(line("apiserver_resource_objects{group=\"\",resource=\"configmaps\"}", " 1"), "{text}");
+    assert!(!text.contains("nobody"), "labels come from what is served only");
+    let somebody = Identity { user: "somebody".into(), ..Identity::default() };
+    assert_eq!(cluster.send(somebody, request_for_metrics()).await.code, 403);
+}
+
+fn request_for_metrics() -> http::Request<http_body_util::Full<bytes::Bytes>> {
+    request("GET", "/metrics", "", "")
+}

@@ -6,6 +6,7 @@
 //! the same executable (see [`entry`]); the engine's own process only sends messages.
 //! This crate knows no Kubernetes object: no images, no volumes, no probes, no addresses.
 
+mod attachment;
 mod capability;
 mod cgroup;
 mod clock;
@@ -16,6 +17,7 @@ mod engine;
 mod entry;
 mod error;
 mod exec;
+mod handover;
 mod layout;
 mod process;
 mod program;
@@ -24,9 +26,10 @@ mod seccomp;
 mod spec;
 mod state;
 mod supervisor;
+mod terminal;
 mod wire;
 
-pub use engine::{Pod, Runtime};
+pub use engine::{Attachment, Command, Pod, Process, Runtime, Streams};
 pub use entry::entry;
 pub use error::{ContainerError, Failure, FailureKind};
 pub use layout::Layout;

@@ -72,15 +72,19 @@ pub(crate) fn enter(folder: &str, make: bool) -> Result<(), Failure> {
     if inside.is_absolute() { Ok(()) } else { Err(fail(io::Error::other("it lies outside the container"))) }
 }
 
-/// The environment as execve(2) takes it: the last of duplicates, with PATH and HOME added where missing.
-pub(crate) fn environment(env: &[(String, String)], uid: u32) -> Result<Vec<CString>, Failure> {
-    let mut all: Vec<(&str, String)> = Vec::with_capacity(env.len() + 2);
+/// The environment as execve(2) takes it: the last of duplicates, with PATH and HOME added where missing, and TERM on a
+/// terminal.
+pub(crate) fn environment(env: &[(String, String)], uid: u32, terminal: bool) -> Result<Vec<CString>, Failure> {
+    let mut all: Vec<(&str, String)> = Vec::with_capacity(env.len() + 3);
     for (key, value) in env {
         all.retain(|(known, _)| known != key);
         all.push((key, value.clone()));
     }
     if variable(env, "PATH").is_none() {
         all.push(("PATH", PATH.to_owned()));
+    }
+    if terminal && variable(env, "TERM").is_none() {
+        all.push(("TERM", "xterm".to_owned()));
     }
     if variable(env, "HOME").is_none_or(str::is_empty) {
         all.retain(|(known, _)| *known != "HOME");
@@ -131,8 +135,20 @@ mod tests {
 
     #[test]
     fn of_duplicate_variables_the_last_one_counts() {
-        let all = environment(&env(&[("A", "1"), ("B", "2"), ("A", "3"), ("HOME", "/h"), ("PATH", "/p")]), 0).unwrap();
+        let all =
+            environment(&env(&[("A", "1"), ("B", "2"), ("A", "3"), ("HOME", "/h"), ("PATH", "/p")]), 0, false).unwrap();
         let all: Vec<_> = all.iter().map(|entry| entry.to_str().unwrap()).collect();
         assert_eq!(all, ["B=2", "A=3", "HOME=/h", "PATH=/p"]);
+    }
+
+    #[test]
+    fn a_terminal_has_a_kind_unless_told_another() {
+        let has = |pairs: &[(&str, &str)], terminal| {
+            let all = environment(&env(pairs), 0, terminal).unwrap();
+            all.iter().filter_map(|entry| entry.to_str().unwrap().strip_prefix("TERM=")).collect::<Vec<_>>().join(",")
+        };
+        assert_eq!(has(&[], true), "xterm");
+        assert_eq!(has(&[("TERM", "vt100")], true), "vt100");
+        assert_eq!(has(&[], false), "");
     }
 }

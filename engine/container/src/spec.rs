@@ -23,6 +23,7 @@ pub struct SandboxSpec {
 }
 
 /// One container.
+#[expect(clippy::struct_excessive_bools, reason = "each is one switch of a container's specification")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
     /// `<container name>-<attempt>`; names it in paths and cgroups like a pod's uid.
@@ -55,6 +56,18 @@ pub struct ContainerSpec {
     pub log: PathBuf,
     /// Bytes after which the log is rotated; 0 means never.
     pub log_limit: u64,
+    /// Whether its standard input stays open for those who attach; else it is empty.
+    #[serde(default)]
+    pub stdin: bool,
+    /// Whether its input ends with the first attachment that had it.
+    #[serde(default)]
+    pub stdin_once: bool,
+    /// Whether its standard streams are a terminal.
+    #[serde(default)]
+    pub terminal: bool,
+    /// The running container of the pod whose processes it shares, by id.
+    #[serde(default)]
+    pub processes_of: Option<String>,
     /// -1000 to 1000; `None` is 0. Clamped, with a warning, where the host forbids lowering it.
     pub oom_score_adj: Option<i32>,
 }

@@ -20,10 +20,25 @@ pub(crate) struct Request {
     pub(crate) operation: Operation,
 }
 
+impl Request {
+    /// Whether the connection speaks another language after it.
+    pub(crate) fn is_last(&self) -> bool {
+        matches!(self.operation, Operation::Attach { .. })
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Operation {
     /// Start the container whose specification lies in its folder; answered when its program runs.
-    Start { id: String, log: PathBuf, log_limit: u64 },
+    Start {
+        id: String,
+        log: PathBuf,
+        log_limit: u64,
+        #[serde(default)]
+        manner: Manner,
+    },
+    /// Turn this connection into the container's streams, see [`crate::attachment`].
+    Attach { id: String },
     /// Send a signal to its first process.
     Signal { id: String, signal: i32 },
     /// Kill what is left of it, and remove its folder and cgroups.
@@ -32,6 +47,17 @@ pub(crate) enum Operation {
     List,
     /// Kill and forget all, answer, end.
     Shutdown,
+}
+
+/// What of a container's specification its supervisor has to know.
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of the specification")]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Manner {
+    pub(crate) stdin: bool,
+    pub(crate) stdin_once: bool,
+    pub(crate) terminal: bool,
+    /// It lives in another container's process namespace.
+    pub(crate) joins: bool,
 }
 
 /// What the supervisor says.
@@ -62,13 +88,17 @@ pub(crate) enum Greeting {
     Failed(Failure),
 }
 
-/// What the exec helper is asked, over its standard input, which is a socket.
+/// What the exec helper is asked, over its standard input, which is a socket. Before it comes the byte that may carry the
+/// command's standard input; where there is a terminal, the helper's first byte back carries our end of it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ExecRequest {
     /// The container's first process.
     pub(crate) pid: Identity,
     pub(crate) args: Vec<String>,
-    pub(crate) timeout_ms: u64,
+    /// None is for ever.
+    pub(crate) timeout_ms: Option<u64>,
+    #[serde(default)]
+    pub(crate) terminal: bool,
     /// The container's folder, for its specification.
     pub(crate) folder: PathBuf,
     pub(crate) cgroup: String,

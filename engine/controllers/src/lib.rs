@@ -4,6 +4,7 @@
 //! They are clients of the API like everybody else. Desired state is level-triggered: any of them may be killed between
 //! any two lines and started again. They know nothing of nodes' insides, storage or the network.
 
+mod cluster_role;
 mod deployment;
 mod endpoints;
 mod garbage;
@@ -32,6 +33,7 @@ pub async fn run(client: Client, stop: CancellationToken) {
         take_stock,
         deployment::run(world.clone(), stop.clone()),
         replicaset::run(world.clone(), stop.clone()),
+        cluster_role::run(world.clone(), stop.clone()),
         endpoints::run(world.clone(), stop.clone()),
         service_account::run(world.clone(), stop.clone()),
         garbage::run(inventory.clone(), stop.clone()),

@@ -168,9 +168,9 @@ impl<M: Machine> Shared<M> {
 
     /// The image of one container, with the events that tell how it came.
     pub(crate) async fn fetch(&self, pod: &Pod, container: &str) -> Happened {
-        let spec = pod::container(pod, container);
-        let image = spec.and_then(|spec| spec.image.as_deref()).unwrap_or_default();
-        let policy = PullPolicy::of(spec.and_then(|spec| spec.image_pull_policy.as_deref()), image);
+        let spec = pod::any_container(pod, container);
+        let image = spec.as_ref().and_then(|spec| spec.image.as_deref()).unwrap_or_default();
+        let policy = PullPolicy::of(spec.as_ref().and_then(|spec| spec.image_pull_policy.as_deref()), image);
         let (result, told) = self.machine.fetch(image, policy).await;
         for told in told {
             match told {
@@ -245,6 +245,7 @@ impl<M: Machine> Shared<M> {
             files: &files,
             last_words: &last_words,
             log,
+            processes_of: start.processes_of.clone(),
             allocatable: &self.allocatable,
         };
         plan.specification().map_err(StartFailure::Config)
@@ -336,6 +337,8 @@ pub(crate) struct Start<S> {
     pub(crate) sandbox: S,
     pub(crate) address: Option<Ipv4Addr>,
     pub(crate) grace: Duration,
+    /// The run whose processes it is to see.
+    pub(crate) processes_of: Option<String>,
 }
 
 fn make_files(last_words: &std::path::Path, log: &std::path::Path) -> std::io::Result<()> {

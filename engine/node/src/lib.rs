@@ -37,6 +37,7 @@ mod service;
 mod signal;
 mod specification;
 mod status;
+mod streams;
 #[cfg(test)]
 mod testing;
 mod users;
@@ -83,6 +84,7 @@ pub struct Node {
     machine: machine::Host,
     config: NodeConfig,
     runs: logs::Runs,
+    streams: streams::Streams,
 }
 
 impl Node {
@@ -95,18 +97,22 @@ impl Node {
         layers: Layers,
         config: NodeConfig,
     ) -> Self {
+        let runs = logs::Runs::default();
+        let streams = streams::Streams::new(runtime.clone(), runs.clone());
         let machine = machine::Host { runtime, network, images: image::Images::new(images, layers) };
-        Self { client, machine, config, runs: logs::Runs::default() }
+        Self { client, machine, config, runs, streams }
     }
 
-    /// Answers what the API server asks of a node: `GET /containerLogs/<namespace>/<pod>/<container>`.
+    /// Answers what the API server asks of a node, on the paths of a kubelet: `containerLogs`, `exec`, `attach`,
+    /// `portForward`. For the latter three a request must carry the client's own connection: `hyper`'s `OnUpgrade` in
+    /// its extensions. Whoever hands the request on passes the `101` reply back as it is.
     pub fn service(&self) -> NodeService {
-        service::new(self.config.home.clone(), self.runs.clone())
+        service::new(self.config.home.clone(), self.runs.clone(), self.streams.clone())
     }
 
     /// Registers the node and runs its pods until stopped. Containers go on; the next engine takes them up.
     pub async fn run(self, stop: CancellationToken) -> Result<(), NodeError> {
-        let Self { client, machine, config, runs } = self;
+        let Self { client, machine, config, runs, streams } = self;
         let (subnet, length) = config.pod_subnet;
         let identity = heartbeat::Identity {
             client: client.clone(),
@@ -138,6 +144,7 @@ impl Node {
             if ready { pods::run(shared, &config.name, stop.clone()).await } else { Ok(()) }
         };
         let ((), (), pods) = tokio::join!(watching, heartbeat::run(identity, stop.clone()), pods);
+        streams.close().await;
         pods
     }
 }

@@ -143,14 +143,16 @@ impl Observed {
         }
     }
 
-    /// The containers whose turn it is: init containers one after the other, then all the others together.
+    /// The containers whose turn it is: init containers one after the other, then all the others together; those that were
+    /// added wait for nobody.
     fn due(&mut self) -> impl Iterator<Item = &mut Container> {
         for container in &mut self.containers {
             container.passed |= container.role == Role::Sidecar && container.running() && container.started;
         }
         let blocker = self.containers.iter().position(|container| !Self::lets_pass(container));
         let turn = blocker.map_or(self.containers.len(), |at| at + 1);
-        self.containers[..turn].iter_mut()
+        let in_turn = move |(at, container): &(usize, &mut Container)| *at < turn || container.role == Role::Ephemeral;
+        self.containers.iter_mut().enumerate().filter(in_turn).map(|(_, container)| container)
     }
 
     fn fetch_due(&mut self, now: Instant, actions: &mut Vec<Action>) {
@@ -212,7 +214,7 @@ impl Observed {
         for (at, container) in self.containers.iter_mut().enumerate().filter(|(_, container)| container.running()) {
             let turn = match container.role {
                 Role::Sidecar => !main_alive && last_sidecar == Some(at),
-                Role::Init | Role::Main => true,
+                Role::Init | Role::Main | Role::Ephemeral => true,
             };
             if turn || deadline <= now {
                 let stop = container.stop.get_or_insert(Stop::by(deadline));

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::image::Image;
+use crate::pod;
 
 pub(crate) use happened::{Exit, Happened, StartFailure, Verdict};
 pub(crate) use take::unknown_end;
@@ -52,6 +53,8 @@ pub(crate) enum Role {
     Sidecar,
     /// One of the pod's containers proper.
     Main,
+    /// Added to the pod while it runs, to look at the others; runs once, and the pod's state does not depend on it.
+    Ephemeral,
 }
 
 /// When a container that ended is started again.
@@ -220,6 +223,7 @@ impl Container {
         let restart = match role {
             Role::Sidecar => Restart::Always,
             Role::Init if pod_policy == Restart::Always => Restart::OnFailure,
+            Role::Ephemeral => Restart::Never,
             Role::Init => pod_policy,
             Role::Main => spec.restart_policy.as_deref().map_or(pod_policy, |word| Restart::parse(Some(word))),
         };
@@ -339,7 +343,7 @@ pub(crate) struct Shutdown {
 #[derive(Clone, Debug)]
 pub(crate) struct Observed {
     pub(crate) stage: Stage,
-    /// Init containers and sidecars in their order, then the containers proper.
+    /// Init containers and sidecars in their order, then the containers proper, then those that were added.
     pub(crate) containers: Vec<Container>,
     pub(crate) shutdown: Option<Shutdown>,
     pub(crate) address: Option<Ipv4Addr>,
@@ -370,7 +374,7 @@ impl Observed {
             containers.push(Container::new(spec, Role::Main, policy, discovers));
         }
         let since = pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);
-        Self {
+        let mut fresh = Self {
             stage: Stage::Absent { retry: None },
             containers,
             shutdown: None,
@@ -381,6 +385,18 @@ impl Observed {
             vanished: false,
             removing: false,
             settled: None,
+        };
+        fresh.add_ephemeral(pod);
+        fresh
+    }
+
+    /// Takes note of containers that were added to the pod.
+    pub(crate) fn add_ephemeral(&mut self, pod: &Pod) {
+        for added in pod::ephemerals(pod) {
+            let known = self.container(&added.name).is_some();
+            if let Some(spec) = pod::any_container(pod, &added.name).filter(|_| !known) {
+                self.containers.push(Container::new(&spec, Role::Ephemeral, Restart::Never, false));
+            }
         }
     }
 
@@ -406,7 +422,7 @@ impl Observed {
         match container.role {
             Role::Init => container.finished().is_some_and(Ended::succeeded),
             Role::Sidecar => container.passed || (container.running() && container.started),
-            Role::Main => true,
+            Role::Main | Role::Ephemeral => true,
         }
     }
 }

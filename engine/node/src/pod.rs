@@ -1,12 +1,32 @@
 //! Small questions to a pod object that several parts of the node ask.
 
-use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodSpec};
+use std::borrow::Cow;
+
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, ObjectReference, Pod};
 
 /// The container or init container of that name.
 pub(crate) fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
     let spec = pod.spec.as_ref()?;
     let init = spec.init_containers.iter().flatten();
     spec.containers.iter().chain(init).find(|container| container.name == name)
+}
+
+/// The container of that name, of whatever kind. Ephemeral ones have all fields that others have, and one more.
+pub(crate) fn any_container<'a>(pod: &'a Pod, name: &str) -> Option<Cow<'a, Container>> {
+    container(pod, name).map(Cow::Borrowed).or_else(|| {
+        let same = ephemeral(pod, name).map(serde_json::to_value)?.and_then(serde_json::from_value);
+        same.ok().map(Cow::Owned)
+    })
+}
+
+/// The ephemeral container of that name.
+pub(crate) fn ephemeral<'a>(pod: &'a Pod, name: &str) -> Option<&'a EphemeralContainer> {
+    ephemerals(pod).find(|container| container.name == name)
+}
+
+/// Every container that was added to the running pod.
+pub(crate) fn ephemerals(pod: &Pod) -> impl Iterator<Item = &EphemeralContainer> {
+    pod.spec.as_ref().and_then(|spec| spec.ephemeral_containers.as_ref()).into_iter().flatten()
 }
 
 /// Every container of the pod, init containers first.
@@ -63,11 +83,18 @@ pub(crate) fn reference(pod: &Pod, container: Option<&str>) -> ObjectReference {
         name: pod.metadata.name.clone(),
         uid: pod.metadata.uid.clone(),
         resource_version: pod.metadata.resource_version.clone(),
-        field_path: container.map(|name| field_path(pod.spec.as_ref(), name)),
+        field_path: container.map(|name| field_path(pod, name)),
     }
 }
 
-fn field_path(spec: Option<&PodSpec>, name: &str) -> String {
-    let init = spec.and_then(|spec| spec.init_containers.as_ref()).into_iter().flatten().any(|each| each.name == name);
-    if init { format!("spec.initContainers{{{name}}}") } else { format!("spec.containers{{{name}}}") }
+fn field_path(pod: &Pod, name: &str) -> String {
+    let init = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref()).into_iter().flatten();
+    let list = if init.into_iter().any(|each| each.name == name) {
+        "initContainers"
+    } else if ephemeral(pod, name).is_some() {
+        "ephemeralContainers"
+    } else {
+        "containers"
+    };
+    format!("spec.{list}{{{name}}}")
 }

@@ -41,8 +41,13 @@ pub(crate) fn recover(pod: &Pod, found: Option<&Found>, now: Instant, wall: Time
     let status = pod.status.clone().unwrap_or_default();
     observed.address = status.pod_ip.as_deref().and_then(|ip| ip.parse().ok());
     let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    let statuses: Vec<ContainerStatus> =
-        status.init_container_statuses.into_iter().chain(status.container_statuses).flatten().collect();
+    let statuses: Vec<ContainerStatus> = status
+        .init_container_statuses
+        .into_iter()
+        .chain(status.container_statuses)
+        .chain(status.ephemeral_container_statuses)
+        .flatten()
+        .collect();
     for container in &mut observed.containers {
         if let Some(status) = statuses.iter().find(|status| status.name == container.name) {
             remember(container, status);

@@ -75,7 +75,8 @@ pub(crate) fn last_words(
     if !words.is_empty() {
         return Some(words);
     }
-    let policy = pod::container(pod, name).and_then(|spec| spec.termination_message_policy.as_deref());
+    let spec = pod::any_container(pod, name);
+    let policy = spec.as_ref().and_then(|spec| spec.termination_message_policy.as_deref());
     if policy == Some("FallbackToLogsOnError") && code != 0 {
         return log::last_words(&log::file(home, pod, name, attempt));
     }

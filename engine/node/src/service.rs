@@ -1,7 +1,8 @@
-//! What the API server asks the node for: `GET /containerLogs/<namespace>/<pod>/<container>`, on the paths of a kubelet.
+//! What the API server asks the node for, on the paths of a kubelet: `GET /containerLogs/<namespace>/<pod>/<container>`, and
+//! the connections of `streams`.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -13,8 +14,9 @@ use jiff::Timestamp;
 use serde_json::json;
 use tower::util::BoxCloneSyncService;
 
-use crate::log::{self, Query};
+use crate::log::Query;
 use crate::logs::{Runs, ended};
+use crate::streams::Streams;
 
 /// A request's or reply's body.
 pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
@@ -22,21 +24,37 @@ pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 /// What the node answers requests with.
 pub type NodeService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
-/// Serves the logs of the node's pods.
-pub(crate) fn new(home: PathBuf, runs: Runs) -> NodeService {
+/// Serves the logs and the streams of the node's pods.
+pub(crate) fn new(home: PathBuf, runs: Runs, streams: Streams) -> NodeService {
     BoxCloneSyncService::new(tower::service_fn(move |request: Request<Body>| {
-        let (home, runs) = (home.clone(), runs.clone());
-        async move { Ok(answer(&home, &runs, &request).unwrap_or_else(refuse)) }
+        let answered = route(&home, &runs, &streams, request).unwrap_or_else(refuse);
+        async move { Ok(answered) }
     }))
 }
 
 type Refusal = (StatusCode, String);
 
-fn answer(home: &std::path::Path, runs: &Runs, request: &Request<Body>) -> Result<Response<Body>, Refusal> {
-    let path: Vec<&str> = request.uri().path().trim_matches('/').split('/').collect();
-    let ["containerLogs", namespace, name, container] = path[..] else {
-        return Err((StatusCode::NOT_FOUND, format!("the node serves nothing at {}", request.uri().path())));
+fn route(home: &Path, runs: &Runs, streams: &Streams, request: Request<Body>) -> Result<Response<Body>, Refusal> {
+    let path = request.uri().path().to_owned();
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let switched = match parts[..] {
+        ["containerLogs", namespace, name, container] => {
+            return log(home, runs, &request, [namespace, name, container]);
+        }
+        ["exec", namespace, name, container] => streams.exec(request, [namespace, name, container]),
+        ["attach", namespace, name, container] => streams.attach(request, [namespace, name, container]),
+        ["portForward", namespace, name] => streams.forward(request, [namespace, name]),
+        _ => return Err((StatusCode::NOT_FOUND, format!("the node serves nothing at {path}"))),
     };
+    switched.map_err(|refusal| (refusal.code, refusal.message))
+}
+
+fn log(
+    home: &Path,
+    runs: &Runs,
+    request: &Request<Body>,
+    [namespace, name, container]: [&str; 3],
+) -> Result<Response<Body>, Refusal> {
     if request.method() != Method::GET {
         return Err((StatusCode::METHOD_NOT_ALLOWED, "logs can only be read".to_owned()));
     }
@@ -58,8 +76,8 @@ fn answer(home: &std::path::Path, runs: &Runs, request: &Request<Body>) -> Resul
         return Err((StatusCode::BAD_REQUEST, message));
     };
     query.follow &= !query.previous;
-    let file = log::file(home, &pod, container, run);
-    let chunks = log::stream(file, query, ended(table, container.to_owned(), run));
+    let file = crate::log::file(home, &pod, container, run);
+    let chunks = crate::log::stream(file, query, ended(table, container.to_owned(), run));
     let frames = futures::stream::unfold(chunks, |mut chunks| async { Some((chunks.recv().await?, chunks)) });
     let body = StreamBody::new(frames.map(|chunk| chunk.map(Frame::data).map_err(Into::into))).boxed_unsync();
     Ok(reply(StatusCode::OK, "text/plain", body))
@@ -69,6 +87,8 @@ fn refuse((code, message): Refusal) -> Response<Body> {
     let reason = match code {
         StatusCode::NOT_FOUND => "NotFound",
         StatusCode::METHOD_NOT_ALLOWED => "MethodNotAllowed",
+        StatusCode::FORBIDDEN => "Forbidden",
+        StatusCode::TOO_MANY_REQUESTS => "TooManyRequests",
         _ => "BadRequest",
     };
     let status = json!({
@@ -92,7 +112,6 @@ mod tests {
     use crate::observed::{Happened, Observed, Phase};
     use k8s_openapi::api::core::v1::Pod;
     use std::collections::BTreeMap;
-    use tower::ServiceExt;
 
     fn pod() -> Pod {
         serde_json::from_value(json!({
@@ -101,10 +120,12 @@ mod tests {
         .expect("a pod")
     }
 
-    async fn get(service: &NodeService, path: &str) -> (u16, Body) {
+    fn get((home, runs): &(PathBuf, Runs), container: &str) -> (u16, Body) {
         let body = Full::default().map_err(|never: Infallible| match never {}).boxed_unsync();
+        let path = format!("/containerLogs/shop/web/{container}");
         let request = Request::get(path).body(body).expect("a request");
-        let reply = service.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+        let container = container.split('?').next().unwrap_or_default();
+        let reply = log(home, runs, &request, ["shop", "web", container]).unwrap_or_else(refuse);
         (reply.status().as_u16(), reply.into_body())
     }
 
@@ -116,27 +137,27 @@ mod tests {
     async fn a_log_is_served_and_followed_until_its_container_ends() {
         let home = tempfile::tempdir().expect("a folder");
         let (runs, pod) = (Runs::default(), pod());
-        let service = new(home.path().to_owned(), runs.clone());
-        assert_eq!(get(&service, "/containerLogs/shop/web/c").await.0, 404);
+        let service = (home.path().to_owned(), runs.clone());
+        assert_eq!(get(&service, "c").0, 404);
 
         let mut observed = Observed::fresh(&pod, Timestamp::now());
         runs.update(&pod, &observed);
-        let (code, body) = get(&service, "/containerLogs/shop/web/c").await;
+        let (code, body) = get(&service, "c");
         assert_eq!(code, 400);
         assert!(text(body).await.contains("is waiting to start: ContainerCreating"));
 
-        let file = log::file(home.path(), &pod, "c", 0);
+        let file = crate::log::file(home.path(), &pod, "c", 0);
         std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");
         std::fs::write(&file, "2026-01-01T00:00:00Z stdout F hello\n").expect("written");
         observed.containers[0].runs = 1;
         observed.containers[0].phase = Phase::Running { pid: 1, since: Timestamp::now() };
         runs.update(&pod, &observed);
-        assert_eq!(text(get(&service, "/containerLogs/shop/web/c").await.1).await, "hello\n");
-        assert_eq!(get(&service, "/containerLogs/shop/web/c?previous=true").await.0, 400);
-        assert_eq!(get(&service, "/containerLogs/shop/web/c?tailLines=x").await.0, 400);
-        assert_eq!(get(&service, "/containerLogs/shop/web/other").await.0, 404);
+        assert_eq!(text(get(&service, "c").1).await, "hello\n");
+        assert_eq!(get(&service, "c?previous=true").0, 400);
+        assert_eq!(get(&service, "c?tailLines=x").0, 400);
+        assert_eq!(get(&service, "other").0, 404);
 
-        let following = get(&service, "/containerLogs/shop/web/c?follow=true").await.1;
+        let following = get(&service, "c?follow=true").1;
         let following = tokio::spawn(text(following));
         let lost = Happened::Runtime { exits: BTreeMap::new(), lost: true };
         observed.take(lost, tokio::time::Instant::now(), Timestamp::now());

@@ -32,6 +32,8 @@ pub(crate) struct Plan<'a> {
     /// The file that takes the container's last words.
     pub(crate) last_words: &'a Path,
     pub(crate) log: PathBuf,
+    /// The run of the pod whose processes it is to see.
+    pub(crate) processes_of: Option<String>,
     pub(crate) allocatable: &'a Allocatable,
 }
 
@@ -55,6 +57,10 @@ impl Plan<'_> {
             capabilities: security::capabilities(container)?,
             no_new_privileges: security::no_new_privileges(container),
             seccomp: security::seccomp(self.pod, container)?,
+            stdin: container.stdin == Some(true),
+            stdin_once: container.stdin_once == Some(true),
+            terminal: container.tty == Some(true),
+            processes_of: self.processes_of,
             log: self.log,
             log_limit: LOG_LIMIT,
             oom_score_adj: Some(amount::oom_score(self.pod, container, self.allocatable)),
@@ -138,6 +144,7 @@ mod tests {
             files: &[(PathBuf::from("/home/pods/u/etc/hosts"), "/etc/hosts")],
             last_words: Path::new("/home/pods/u/etc/words"),
             log: PathBuf::from("/logs/2.log"),
+            processes_of: None,
             allocatable: &HERE,
         }
         .specification()

@@ -33,7 +33,8 @@ pub(crate) fn status(
         let of_role = observed.containers.iter().filter(|container| wanted(container.role));
         of_role.map(|container| container_status(pod, observed, container, now)).collect()
     };
-    let init = statuses(|role| role != Role::Main);
+    let init = statuses(|role| matches!(role, Role::Init | Role::Sidecar));
+    let ephemeral = statuses(|role| role == Role::Ephemeral);
     let (reason, message) = end_reason(observed);
     PodStatus {
         phase: Some(phase.to_owned()),
@@ -46,6 +47,7 @@ pub(crate) fn status(
         pod_ips: address.map(|ip| vec![PodIP { ip }]),
         start_time: Some(Time(observed.start_time)),
         init_container_statuses: (!init.is_empty()).then_some(init),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         container_statuses: Some(statuses(|role| role == Role::Main)),
         qos_class: Some(qos_class(pod).to_owned()),
         observed_generation: pod.metadata.generation,
@@ -111,7 +113,7 @@ pub(crate) fn phase(observed: &Observed) -> &'static str {
 }
 
 fn container_status(pod: &Pod, observed: &Observed, container: &Container, now: Instant) -> ContainerStatus {
-    let spec = pod::container(pod, &container.name);
+    let spec = pod::any_container(pod, &container.name);
     let image = container.image.as_ref();
     let begun = container.runs > 0 && container.phase != Phase::Starting;
     let done_well = container.role == Role::Init && container.finished().is_some_and(Ended::succeeded);
@@ -121,7 +123,7 @@ fn container_status(pod: &Pod, observed: &Observed, container: &Container, now: 
         image: image.map_or(asked, |image| image.name.clone()),
         image_id: image.map(|image| image.id.clone()).unwrap_or_default(),
         container_id: begun.then(|| container_id(pod, &container.name, container.attempt())),
-        ready: container.is_ready() || done_well,
+        ready: (container.is_ready() && container.role != Role::Ephemeral) || done_well,
         started: Some(container.running() && container.started),
         restart_count: i32::try_from(container.attempt()).unwrap_or(i32::MAX),
         state: Some(state(pod, observed, container, now)),
@@ -179,8 +181,9 @@ pub(crate) fn waiting_reason(observed: &Observed, container: &Container) -> Stri
 /// Whether it waits for init containers before it.
 fn blocked(observed: &Observed, container: &Container) -> bool {
     let before = observed.containers.iter().take_while(|each| each.name != container.name);
-    let has_init = observed.containers.iter().any(|each| each.role != Role::Main);
-    has_init && (container.role == Role::Main || before.into_iter().any(|each| !Observed::lets_pass(each)))
+    let has_init = observed.containers.iter().any(|each| matches!(each.role, Role::Init | Role::Sidecar));
+    let waits = container.role == Role::Main || before.into_iter().any(|each| !Observed::lets_pass(each));
+    has_init && container.role != Role::Ephemeral && waits
 }
 
 fn last_state(pod: &Pod, container: &Container, now: Instant) -> Option<ContainerState> {
@@ -241,8 +244,11 @@ fn findings(pod: &Pod, observed: &Observed, phase: &str) -> Vec<Finding> {
     let names = |list: Vec<&Container>| list.iter().map(|each| each.name.as_str()).collect::<Vec<_>>().join(" ");
     let incomplete: Vec<&Container> = observed.containers.iter().filter(|each| !Observed::lets_pass(each)).collect();
     let initialized = incomplete.is_empty() || phase == "Succeeded";
-    let unready: Vec<&Container> =
-        observed.containers.iter().filter(|each| each.role != Role::Init && !each.is_ready()).collect();
+    let unready: Vec<&Container> = observed
+        .containers
+        .iter()
+        .filter(|each| matches!(each.role, Role::Main | Role::Sidecar) && !each.is_ready())
+        .collect();
     let containers_ready = !over && unready.is_empty() && initialized;
     let why = match phase {
         "Succeeded" => "PodCompleted",

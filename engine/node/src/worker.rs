@@ -238,6 +238,7 @@ impl<M: Machine> Worker<M> {
                 let shown = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
                 let changed = shown(&pod) != shown(&self.pod);
                 self.pod = pod;
+                self.observed.add_ephemeral(&self.pod);
                 if changed {
                     self.refresh_volumes();
                 }
@@ -304,7 +305,8 @@ impl<M: Machine> Worker<M> {
         match happened {
             Happened::Started { container, result: Err(StartFailure::Run(_)) } => Some(container.clone()),
             Happened::Fetched { container, result: Err((reason, _)) } if reason == "ErrImagePull" => {
-                let image = pod::container(&self.pod, container).and_then(|spec| spec.image.as_deref());
+                let spec = pod::any_container(&self.pod, container);
+                let image = spec.as_ref().and_then(|spec| spec.image.as_deref());
                 let message = format!("Back-off pulling image \"{}\"", image.unwrap_or_default());
                 self.shared.tell(&self.pod, Some(container), EventKind::Normal, "BackOff", &message);
                 None

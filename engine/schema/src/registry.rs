@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::decode::Tags;
 use crate::definitions;
-use crate::resource::{Conversion, Kept, Resource, VirtualResource};
+use crate::resource::{Conversion, Kept, Name, Resource, VirtualResource};
 use crate::rows::{Row, TRANSIENT, VIRTUAL, rows};
 use crate::strategy;
 use crate::tree::Schema;
@@ -15,6 +15,8 @@ use crate::tree::Schema;
 /// The served kinds. Cheap to share, never changes: custom resources make another one.
 pub struct Registry {
     resources: Vec<Arc<Resource>>,
+    /// Where in `resources` each plural is, in any group.
+    plurals: HashMap<Name, Vec<usize>>,
     builtin: Arc<Builtin>,
 }
 
@@ -36,14 +38,22 @@ impl Registry {
         let mut schemas = Schema::from_definitions(&shapes, roots).expect("the embedded definitions are whole");
         let resources: Vec<_> = rows().map(|row| Arc::new(resource(row, &mut schemas))).collect();
         let builtin = Arc::new(Builtin { count: resources.len(), transient: schemas, tags: OnceLock::new() });
-        Self { resources, builtin }
+        Self::of(resources, builtin)
+    }
+
+    fn of(resources: Vec<Arc<Resource>>, builtin: Arc<Builtin>) -> Self {
+        let mut plurals: HashMap<Name, Vec<usize>> = HashMap::new();
+        for (at, resource) in resources.iter().enumerate() {
+            plurals.entry(resource.plural.clone()).or_default().push(at);
+        }
+        Self { resources, plurals, builtin }
     }
 
     /// The kinds that are compiled in, and these.
     #[must_use]
     pub fn with(&self, custom: impl IntoIterator<Item = Arc<Resource>>) -> Self {
         let builtin = self.resources.iter().take(self.builtin.count).cloned();
-        Self { resources: builtin.chain(custom).collect(), builtin: self.builtin.clone() }
+        Self::of(builtin.chain(custom).collect(), self.builtin.clone())
     }
 
     /// The custom resources.
@@ -53,8 +63,8 @@ impl Registry {
 
     /// The resource at a path.
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
-        let found = |each: &&Arc<Resource>| each.group == group && each.version == version && each.plural == plural;
-        self.resources.iter().find(found).cloned()
+        let mut named = self.plurals.get(plural)?.iter().map(|at| &self.resources[*at]);
+        named.find(|each| each.group == group && each.version == version).cloned()
     }
 
     /// The resource of a kind.

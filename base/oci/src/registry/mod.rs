@@ -13,12 +13,12 @@ use oci_client::client::{Client, ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Reference as Remote, RegistryOperation};
-use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, MediaType, Os};
+use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, MediaType};
 use tokio_util::io::ReaderStream;
 
 pub use credentials::Credentials;
 
-use crate::image::{DOCUMENT_LIMIT, descriptor_digest, parse};
+use crate::image::{DOCUMENT_LIMIT, choose, descriptor_digest, parse};
 use crate::{Digest, Error, Image, Reference, Result, Store};
 use failure::Failure;
 
@@ -178,13 +178,6 @@ impl Session {
 #[derive(serde::Deserialize)]
 struct MaybeIndex {
     manifests: Option<serde::de::IgnoredAny>,
-}
-
-fn choose(index: &ImageIndex) -> Option<&Descriptor> {
-    let fits = |entry: &&Descriptor| {
-        entry.platform().as_ref().is_some_and(|p| *p.os() == Os::Linux && *p.architecture() == Arch::default())
-    };
-    index.manifests().iter().find(fits)
 }
 
 fn read(

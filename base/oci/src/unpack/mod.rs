@@ -5,7 +5,6 @@
 //! one from an earlier boot is made anew, because a power cut may have torn it.
 
 mod entry;
-mod source;
 mod tree;
 
 use std::collections::HashSet;
@@ -18,6 +17,7 @@ use std::thread;
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::source::Source;
 use crate::{Collected, Digest, Error, Image, Result, Store};
 
 /// Where the kernel says which boot this is.
@@ -135,7 +135,7 @@ impl Layers {
         let root = staging.join("root");
         fs::create_dir_all(&root).map_err(|e| Error::io("create", &root, e))?;
         let path = store.blob_path(blob);
-        let reader = source::Source::open(store.open_blob(blob)?).map_err(|e| Error::io("read", &path, e))?;
+        let reader = Source::open(store.open_blob(blob)?).map_err(|e| Error::io("read", &path, e))?;
         tree::unpack(reader, &root, content, self.limits)?;
         let mark = staging.join("boot");
         fs::write(&mark, &self.boot).map_err(|e| Error::io("write", &mark, e))?;

@@ -17,11 +17,9 @@ use rustix::io::Errno;
 
 use super::Limits;
 use super::entry::{Attributes, Checked, Fault, Kind, Names, check};
-use super::source::{Meter, Source};
+use crate::source::{HEADER_LIMIT, Meter, Source};
 use crate::{Digest, Error, Result};
 
-/// Bytes that the headers between two entries (long names, extended attributes) may take.
-const HEADER_LIMIT: u64 = 1 << 20;
 /// The attribute by which overlayfs knows an opaque folder.
 const OPAQUE: &str = "trusted.overlay.opaque";
 

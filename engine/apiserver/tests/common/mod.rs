@@ -1,6 +1,8 @@
 //! An API server over a real log in a folder of its own, and raw requests to it.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
+pub mod listening;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -47,11 +49,7 @@ impl Reply {
 }
 
 pub fn config() -> Config {
-    Config {
-        service_subnet: (Ipv4Addr::new(10, 73, 128, 0), 17),
-        api_address: "10.73.128.1:6443".parse().unwrap(),
-        node_port_range: 30000..=32767,
-    }
+    Config::new((Ipv4Addr::new(10, 73, 128, 0), 17), "10.73.128.1:6443".parse().unwrap(), 30000..=32767)
 }
 
 impl Cluster {
@@ -66,7 +64,11 @@ impl Cluster {
     }
 
     pub async fn over(store: Arc<dyn Store>, dir: TempDir) -> Self {
-        let server = ApiServer::open(store.clone(), config()).await.unwrap();
+        Self::with(store, dir, config()).await
+    }
+
+    pub async fn with(store: Arc<dyn Store>, dir: TempDir, config: Config) -> Self {
+        let server = ApiServer::open(store.clone(), config).await.unwrap();
         Self { server, store, dir }
     }
 

@@ -12,10 +12,12 @@ use libcontainer::oci_spec::runtime::{
     Mount as OciMount, MountBuilder, Process, RootBuilder, Spec,
 };
 
+use crate::disk;
 use crate::error::{Context, Failure, FailureKind};
 use crate::layout::{ContainerPaths, PodPaths};
+use crate::process::Identity;
 use crate::spec::{ContainerSpec, Mount, MountSource, SandboxSpec};
-use crate::supervisor::Record;
+use crate::supervisor::{Kept, Record};
 
 /// What of the kernel an unprivileged container shall not see.
 const MASKED: [&str; 11] = [
@@ -47,7 +49,8 @@ pub(super) fn write(
 ) -> Result<Result<(), OciSpecError>, Failure> {
     let mut mounts = usual_mounts(spec, sandbox, pod).or_internal(|| "describe the usual mounts".into())?;
     mounts.extend(own_mounts(&spec.mounts)?);
-    let namespaces = namespaces(sandbox, record)?;
+    let shared = shared_processes(spec, sandbox, record, pod)?;
+    let namespaces = namespaces(sandbox, shared)?;
     Ok(describe(spec, paths, root, mounts, namespaces)
         .and_then(|config| config.save(paths.bundle().join("config.json"))))
 }
@@ -86,17 +89,34 @@ fn describe(
     Ok(config)
 }
 
+/// The process whose namespace the container enters: of the pod's own, or of the container that it is to look into.
+fn shared_processes(
+    spec: &ContainerSpec,
+    sandbox: &SandboxSpec,
+    record: &Record,
+    pod: &PodPaths,
+) -> Result<Option<Identity>, Failure> {
+    match &spec.processes_of {
+        Some(id) if !sandbox.host_pid && record.processes.is_none() => {
+            let gone = || Failure::create(format!("container {id}, whose processes are to be shared, does not run"));
+            let kept: Kept = disk::read(&pod.container(id).state()).map_err(|_| gone())?;
+            kept.process.map(Some).ok_or_else(gone)
+        }
+        _ => Ok(record.processes),
+    }
+}
+
 /// Network, host name and IPC are the supervisor's already, and so the creator's.
-fn namespaces(sandbox: &SandboxSpec, record: &Record) -> Result<Vec<LinuxNamespace>, Failure> {
+fn namespaces(sandbox: &SandboxSpec, shared: Option<Identity>) -> Result<Vec<LinuxNamespace>, Failure> {
     let new = |typ| LinuxNamespaceBuilder::default().typ(typ);
     let mut all = vec![new(LinuxNamespaceType::Mount)];
     if Path::new("/proc/self/ns/cgroup").exists() {
         all.push(new(LinuxNamespaceType::Cgroup));
     }
-    match record.processes {
+    match shared {
         _ if sandbox.host_pid => {}
         Some(first) if first.open().is_none() => {
-            return Err(Failure::create("the pod's process namespace is gone: its first process has ended"));
+            return Err(Failure::create("the process namespace to be shared is gone: its first process has ended"));
         }
         Some(first) => all.push(new(LinuxNamespaceType::Pid).path(format!("/proc/{}/ns/pid", first.pid))),
         None => all.push(new(LinuxNamespaceType::Pid)),

@@ -20,9 +20,11 @@ use rustix::mount::{MoveMountFlags, move_mount};
 use super::{CGROUPS, Shared};
 use crate::confine::Confinement;
 use crate::error::{Context, Failure, FailureKind};
+use crate::handover;
 use crate::program;
 use crate::sealed;
 use crate::spec::ContainerSpec;
+use crate::terminal;
 
 /// The container's program and what it needs to become it.
 #[derive(Clone)]
@@ -57,7 +59,13 @@ impl Program {
     fn run(&self) -> Result<Infallible, Failure> {
         let path = program::find(self.name(), &self.spec.env)?;
         let arguments = program::arguments(&self.spec.args)?;
-        let environment = program::environment(&self.spec.env, self.spec.user.uid)?;
+        let environment = program::environment(&self.spec.env, self.spec.user.uid, self.spec.terminal)?;
+        if self.spec.terminal {
+            let (ours, theirs) = terminal::make(&self.spec.user)?;
+            // The standard input is the supervisor's socket until then.
+            handover::send(std::io::stdin(), Some(ours.as_fd())).or_internal(|| "hand over the terminal".into())?;
+            terminal::take(theirs)?;
+        }
         self.confinement.enter()?;
         become_program(&path, &arguments, &environment)
     }

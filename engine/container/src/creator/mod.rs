@@ -11,7 +11,7 @@ mod rootfs;
 
 use std::fs;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -22,6 +22,7 @@ use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, fchown, pipe2};
+use rustix::fs::FileType;
 
 use crate::capability::Capabilities;
 use crate::cgroup::Group;
@@ -70,7 +71,7 @@ fn create(pod: &PodPaths, paths: &ContainerPaths, id: &str) -> Result<Started, F
     let root = rootfs::mount(&spec, paths)?;
     let config = config::write(&spec, &sandbox, &record, pod, paths, &root)?;
     config.or_internal(|| "write the OCI configuration".into())?;
-    own_output(&spec)?;
+    own_streams(&spec)?;
     let views = cgroup_views(&group)?;
     group.join().or_internal(|| "join the container's control groups".into())?;
     hide_cgroups(&group).or_internal(|| "hide the host's control groups".into())?;
@@ -124,11 +125,17 @@ fn adjust_oom_score(wanted: i32) -> Result<Option<String>, Failure> {
     }
 }
 
-/// Lets the container's user open `/dev/stdout` and `/dev/stderr` again.
-fn own_output(spec: &ContainerSpec) -> Result<(), Failure> {
+/// Lets the container's user open `/dev/stdin`, `/dev/stdout` and `/dev/stderr` again, where they are pipes.
+pub(crate) fn own_streams(spec: &ContainerSpec) -> Result<(), Failure> {
     let (uid, gid) = (Some(Uid::from_raw(spec.user.uid)), Some(Gid::from_raw(spec.user.gid)));
-    let give = fchown(io::stdout(), uid, gid).and_then(|()| fchown(io::stderr(), uid, gid));
-    give.or_internal(|| "give the output pipes to the container's user".into())
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let pipes = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].into_iter().filter(is_pipe);
+    let give = pipes.map(|pipe| fchown(pipe, uid, gid)).collect::<nix::Result<()>>();
+    give.or_internal(|| "give the pipes to the container's user".into())
+}
+
+fn is_pipe(descriptor: &BorrowedFd<'_>) -> bool {
+    rustix::fs::fstat(descriptor).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Fifo)
 }
 
 /// Read-only views of the container's own groups, to be put into its /sys/fs/cgroup: name and detached mount. The empty

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::entry::EXEC;
 use crate::error::{ContainerError, Failure};
+use crate::handover;
 use crate::layout::ContainerPaths;
 use crate::process::Identity;
 use crate::sealed;
@@ -34,7 +35,8 @@ pub(super) async fn run(
     let request = ExecRequest {
         pid: process,
         args: args.to_vec(),
-        timeout_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+        timeout_ms: Some(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
+        terminal: false,
         folder: container.folder.clone(),
         cgroup: container.cgroup.clone(),
     };
@@ -57,29 +59,40 @@ pub(super) async fn run(
     let outcome: std::io::Result<Vec<u8>> = timeout(limit + GRACE, conversation).await.map_err(|_| late())?;
     let outcome = outcome.map_err(ContainerError::io("speak with a command's helper"))?;
     rest(&output, &mut collected);
-    match serde_json::from_slice(&outcome) {
-        Ok(ExecOutcome::Exited(code)) => Ok(ExecOutput { code, output: collected }),
-        Ok(ExecOutcome::TimedOut) => Err(ContainerError::ExecTimeout(limit)),
-        Ok(ExecOutcome::Failed(failure)) => Err(failure.into()),
-        Err(_) => Err(Failure::internal("a command's helper ended without an answer").into()),
-    }
+    self::outcome(&outcome, limit).map(|code| ExecOutput { code, output: collected })
 }
 
 fn spawn(executable: &OwnedFd) -> std::io::Result<(Child, UnixStream, pipe::Receiver)> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let (reader, writer): (PipeReader, _) = std::io::pipe()?;
-    let helper = Command::new(sealed::path_of(executable))
-        .arg0("shipway")
-        .arg(EXEC)
-        .env_clear()
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(writer.try_clone()?)
-        .stderr(writer)
-        .kill_on_drop(true)
-        .spawn()?;
+    handover::send(&ours, None)?;
+    let helper = helper(executable, theirs, writer.try_clone()?, writer).kill_on_drop(true).spawn()?;
     let output = pipe::Receiver::from_owned_fd(reader.as_fd().try_clone_to_owned()?)?;
     Ok((helper, UnixStream::from_std(ours)?, output))
+}
+
+/// The helper, which hears of its task on the socket.
+pub(super) fn helper(
+    executable: &OwnedFd,
+    socket: std::os::unix::net::UnixStream,
+    output: impl Into<Stdio>,
+    errors: impl Into<Stdio>,
+) -> Command {
+    let mut command = Command::new(sealed::path_of(executable));
+    command.arg0("shipway").arg(EXEC).env_clear();
+    command.stdin(Stdio::from(OwnedFd::from(socket))).stdout(output).stderr(errors);
+    command
+}
+
+/// What the helper said last.
+pub(super) fn outcome(text: &[u8], limit: Duration) -> Result<i32, ContainerError> {
+    match serde_json::from_slice(text) {
+        Ok(ExecOutcome::Exited(code)) => Ok(code),
+        Ok(ExecOutcome::TimedOut) => Err(ContainerError::ExecTimeout(limit)),
+        Ok(ExecOutcome::Failed(failure)) => Err(failure.into()),
+        Err(_) => Err(Failure::internal("a command's helper ended without an answer").into()),
+    }
 }
 
 /// Reads for ever; returns only an error.

@@ -1,10 +1,16 @@
 //! The engine's side: asynchronous handles on pods whose supervisors do the work.
 
+mod attach;
 mod connection;
 mod exec;
 mod pod;
+mod process;
 mod reclaim;
 mod runtime;
+mod streams;
 
+pub use attach::Attachment;
 pub use pod::Pod;
+pub use process::{Command, Process};
 pub use runtime::Runtime;
+pub use streams::Streams;

@@ -16,7 +16,7 @@ use crate::error::{ContainerError, Failure, FailureKind};
 use crate::layout::{PodPaths, check_name};
 use crate::spec::ContainerSpec;
 use crate::state::{ContainerState, ExecOutput, PodState, Started};
-use crate::wire::{Operation, Outcome};
+use crate::wire::{Manner, Operation, Outcome};
 
 /// Longer than a creator may take.
 const START_LIMIT: Duration = Duration::from_secs(40);
@@ -74,10 +74,17 @@ impl Pod {
     pub async fn start(&self, spec: ContainerSpec) -> Result<Started, ContainerError> {
         let connection = self.connection()?;
         check_name("container", &spec.id)?;
+        spec.processes_of.as_ref().map_or(Ok(()), |other| check_name("container", other))?;
         self.write_spec(&spec)?;
+        let manner = Manner {
+            stdin: spec.stdin,
+            stdin_once: spec.stdin_once,
+            terminal: spec.terminal,
+            joins: spec.processes_of.is_some(),
+        };
         let ContainerSpec { id, log, log_limit, .. } = spec;
         let limit = || ContainerError::Timeout { what: format!("starting container {id}"), limit: START_LIMIT };
-        let asked = connection.ask(Operation::Start { id: id.clone(), log, log_limit });
+        let asked = connection.ask(Operation::Start { id: id.clone(), log, log_limit, manner });
         let outcome = timeout(START_LIMIT, asked).await.map_err(|_| limit()).flatten();
         match outcome {
             Ok(Outcome::Started(started)) => Ok(started),

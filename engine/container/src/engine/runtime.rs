@@ -1,24 +1,26 @@
 //! The pods of one instance: made, found again after a restart, removed with all they left.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::attach::Attachment;
 use super::connection::Connection;
 use super::pod::{Pod, Setup};
+use super::process::{Command, Process};
 use super::reclaim;
 use crate::cgroup::Group;
 use crate::disk;
 use crate::entry::SUPERVISE;
-use crate::error::{ContainerError, Failure};
-use crate::layout::{Layout, PodPaths};
+use crate::error::{ContainerError, Failure, FailureKind};
+use crate::layout::{Layout, PodPaths, check_name};
 use crate::process::Identity;
 use crate::sealed;
 use crate::spec::SandboxSpec;
@@ -63,7 +65,7 @@ impl Runtime {
             .map_err(ContainerError::io(format!("make {}", paths.folder.display())))?;
         if paths.sandbox().exists() {
             let message = format!("pod {} exists already", spec.uid);
-            return Err(Failure::new(crate::error::FailureKind::Exists, message).into());
+            return Err(Failure::new(FailureKind::Exists, message).into());
         }
         match self.bring_up(&spec, &paths).await {
             Ok(pod) => Ok(pod),
@@ -96,7 +98,7 @@ impl Runtime {
     fn spawn(&self, paths: &PodPaths) -> Result<Child, ContainerError> {
         let log = std::fs::OpenOptions::new().append(true).create(true).open(paths.supervisor_log());
         let log = log.map_err(ContainerError::io(format!("open {}", paths.supervisor_log().display())))?;
-        Command::new(sealed::path_of(&*self.executable))
+        tokio::process::Command::new(sealed::path_of(&*self.executable))
             .arg0("shipway")
             .args([SUPERVISE, &paths.uid])
             .arg(&paths.folder)
@@ -173,6 +175,34 @@ impl Runtime {
 
     fn known(&self) -> Result<Vec<String>, ContainerError> {
         names(&self.layout.state).map_err(ContainerError::io(format!("list {}", self.layout.state.display())))
+    }
+
+    /// Starts a command in a running container, with its user, rights, environment and working directory. It lives as long
+    /// as the handle: it is killed when that is dropped, or when the engine ends.
+    pub async fn exec(&self, uid: &str, id: &str, command: &Command) -> Result<Process, ContainerError> {
+        check_name("container", id)?;
+        let paths = self.layout.pod(uid)?;
+        let not_running = || Failure::new(FailureKind::NotFound, format!("container {id} does not run"));
+        let process = reclaim::process_of(&paths, id).ok_or_else(not_running)?;
+        Process::start(&self.executable, &paths.container(id), process, command).await
+    }
+
+    /// Attaches to a running container: its output from now on, and its input if it has one.
+    pub async fn attach(&self, uid: &str, id: &str) -> Result<Attachment, ContainerError> {
+        check_name("container", id)?;
+        let paths = self.layout.pod(uid)?;
+        let attaching = timeout(READY_LIMIT, Attachment::open(uid, &paths.socket, id)).await;
+        let late = || ContainerError::Timeout { what: format!("attaching to {id}"), limit: READY_LIMIT };
+        attaching.map_err(|_| late()).flatten()
+    }
+
+    /// A pod's network namespace, as long as its supervisor lives.
+    pub fn network_namespace(&self, uid: &str) -> Result<PathBuf, ContainerError> {
+        let paths = self.layout.pod(uid)?;
+        let record: Option<Record> = disk::read(&paths.supervisor()).ok();
+        let alive = record.filter(|record| record.process.open().is_some());
+        let record = alive.ok_or_else(|| ContainerError::Lost { uid: uid.to_owned() })?;
+        Ok(format!("/proc/{}/ns/net", record.process.pid).into())
     }
 
     /// Everything of this instance: processes, control groups, folders, sockets.

@@ -1,6 +1,8 @@
 //! The supervisor's children: creators that make containers, and the containers' first processes, which it inherits.
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -11,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Kept;
-use super::container::{Container, Phase, Waiter};
+use super::container::{Container, Ends, Phase, Waiter};
 use super::log::Log;
 use super::serve::Supervisor;
 use crate::cgroup::Group;
@@ -22,7 +24,7 @@ use crate::error::{Context, Failure, FailureKind};
 use crate::layout::{ContainerPaths, check_name};
 use crate::process::{Identity, named};
 use crate::state::{ContainerState, Started};
-use crate::wire::Outcome;
+use crate::wire::{Manner, Outcome};
 
 /// A creator that takes longer is killed, with all it made.
 const CREATION_LIMIT: Duration = Duration::from_secs(30);
@@ -30,20 +32,26 @@ const CREATION_LIMIT: Duration = Duration::from_secs(30);
 const STRANGERS_MAX: usize = 64;
 
 impl Supervisor {
-    pub(super) fn start(&mut self, asked: Waiter, id: String, log: PathBuf, limit: u64) {
-        if let Err(failure) = self.try_start(asked, id, log, limit) {
+    pub(super) fn start(&mut self, asked: Waiter, id: String, log: (PathBuf, u64), manner: Manner) {
+        if let Err(failure) = self.try_start(asked, id, log, manner) {
             self.answer(asked, Outcome::Failed(failure));
         }
     }
 
-    fn try_start(&mut self, asked: Waiter, id: String, log: PathBuf, limit: u64) -> Result<(), Failure> {
+    fn try_start(
+        &mut self,
+        asked: Waiter,
+        id: String,
+        (log, limit): (PathBuf, u64),
+        manner: Manner,
+    ) -> Result<(), Failure> {
         check_name("container", &id).map_err(|error| Failure::create(error.to_string()))?;
         if self.containers.iter().any(|one| one.id == id) {
             return Err(Failure::new(FailureKind::Exists, format!("container {id} exists already")));
         }
         let shown = log.display().to_string();
         let log = Log::open(log, limit).or_fail(FailureKind::CreateContainer, || format!("open the log {shown}"))?;
-        let (container, creator) = self.spawn(asked, id, log).or_internal(|| "start the creator".into())?;
+        let (container, creator) = self.spawn(asked, id, log, manner).or_internal(|| "start the creator".into())?;
         tracing::debug!(creator, "creator started");
         let (id, state) = (container.id.clone(), container.state.clone());
         self.containers.push(container);
@@ -51,9 +59,21 @@ impl Supervisor {
         Ok(())
     }
 
-    fn spawn(&self, asked: Waiter, id: String, log: Log) -> io::Result<(Container, i32)> {
+    fn spawn(&self, asked: Waiter, id: String, log: Log, manner: Manner) -> io::Result<(Container, i32)> {
         let (output, output_end) = io::pipe()?;
         let (errors, errors_end) = io::pipe()?;
+        let (mut input, mut terminal) = (None, None);
+        let stdin = if manner.terminal {
+            let (ours, theirs) = UnixStream::pair()?;
+            terminal = Some(ours);
+            Stdio::from(OwnedFd::from(theirs))
+        } else if manner.stdin {
+            let (theirs, ours) = io::pipe()?;
+            input = Some(ours);
+            Stdio::from(theirs)
+        } else {
+            Stdio::null()
+        };
         let child = Command::new("/proc/self/exe")
             .arg0("shipway")
             .args([CREATE, &self.paths.uid])
@@ -61,14 +81,15 @@ impl Supervisor {
             .arg(&self.paths.socket)
             .args([&self.paths.cgroup, &id])
             .env_clear()
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(output_end)
             .stderr(errors_end)
             .spawn()?;
         let creator = i32::try_from(child.id()).expect("process ids are positive integers");
         let deadline = Instant::now() + CREATION_LIMIT;
         let phase = Phase::Creating { creator, deadline, overdue: false, asked };
-        Ok((Container::new(id, phase, log, output, errors)?, creator))
+        let ends = Ends { output, errors, input, terminal };
+        Ok((Container::new(id, phase, log, manner, ends)?, creator))
     }
 
     pub(super) fn signal(&mut self, id: &str, signal: i32) -> Result<(), Failure> {
@@ -176,6 +197,9 @@ impl Supervisor {
         let container = &mut self.containers[index];
         container.phase = Phase::Running { pid, started_at };
         container.state = ContainerState::Running { pid, started_at };
+        if let Err(error) = container.take_terminal() {
+            eprintln!("take the terminal of {}: {error}", container.id);
+        }
         self.keep(index, paths, Identity::of(pid));
         let (id, state) = (self.containers[index].id.clone(), self.containers[index].state.clone());
         self.announce(&id, &state);
@@ -210,7 +234,8 @@ impl Supervisor {
         let paths = self.paths.container(&self.containers[index].id);
         let group = Group::new(&paths.cgroup);
         // In a namespace of its own the kernel has ended the rest already.
-        if (self.spec.host_pid || self.spec.share_processes)
+        let shares = self.spec.host_pid || self.spec.share_processes || self.containers[index].manner.joins;
+        if shares
             && let Err(error) =
                 group.as_ref().map_err(ToString::to_string).and_then(|group| group.kill().map_err(|e| e.to_string()))
         {

@@ -34,6 +34,11 @@ impl Client {
         (self.stream.as_fd(), PollFlags::POLLIN | writable)
     }
 
+    /// Gives up the connection for another use: the stream, and what is left to read and to write.
+    pub(super) fn into_parts(self) -> (UnixStream, Vec<u8>, Vec<u8>) {
+        (self.stream, self.input, self.output)
+    }
+
     /// Reads what is there; returns the requests that are complete.
     pub(super) fn read(&mut self) -> Vec<Request> {
         let mut chunk = [0; 4096];
@@ -55,7 +60,10 @@ impl Client {
 
     fn requests(&mut self) -> Vec<Request> {
         let mut all = Vec::new();
-        while let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
+        // What follows a request to attach is no request any more.
+        while !all.last().is_some_and(Request::is_last)
+            && let Some(end) = self.input.iter().position(|byte| *byte == b'\n')
+        {
             let line: Vec<u8> = self.input.drain(..=end).collect();
             match serde_json::from_slice(&line) {
                 Ok(request) => all.push(request),

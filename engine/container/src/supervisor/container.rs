@@ -1,15 +1,21 @@
-//! One container as its supervisor knows it: which process, which pipes, who waits for what.
+//! One container as its supervisor knows it: which process, which pipes, who waits for what, who is attached.
 
-use std::io::{self, PipeReader, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::fs::File;
+use std::io::{self, PipeReader, PipeWriter, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::time::{Instant, SystemTime};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+use super::attached::{Attached, Input};
 use super::lines::Lines;
 use super::log::Log;
+use crate::attachment::{ERRORS, OUTPUT};
 use crate::clock;
+use crate::handover;
 use crate::state::ContainerState;
+use crate::wire::Manner;
 
 /// Read at once; small, for it lies on every supervisor's stack.
 const CHUNK: usize = 8 * 1024;
@@ -47,22 +53,87 @@ pub(super) struct Container {
     /// Who wants to hear that it was forgotten.
     pub(super) forgetters: Vec<Waiter>,
     pub(super) log: Log,
+    pub(super) manner: Manner,
     streams: [Option<Stream>; 2],
+    /// Where its creator hands over its terminal.
+    terminal: Option<UnixStream>,
+    pub(super) input: Option<Input>,
+    pub(super) attached: Vec<Attached>,
 }
 
 struct Stream {
-    pipe: PipeReader,
+    pipe: File,
     lines: Lines,
 }
 
+/// The supervisor's ends of a container's streams.
+pub(super) struct Ends {
+    pub(super) output: PipeReader,
+    pub(super) errors: PipeReader,
+    pub(super) input: Option<PipeWriter>,
+    pub(super) terminal: Option<UnixStream>,
+}
+
 impl Container {
-    pub(super) fn new(id: String, phase: Phase, log: Log, output: PipeReader, errors: PipeReader) -> io::Result<Self> {
-        for pipe in [&output, &errors] {
-            fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    pub(super) fn new(id: String, phase: Phase, log: Log, manner: Manner, ends: Ends) -> io::Result<Self> {
+        let input = ends.input.map(|pipe| nonblocking(pipe.into())).transpose()?;
+        let input = input.map(|pipe| Input::new(pipe, manner.stdin_once, false));
+        let streams = [stream(ends.output.into(), "stdout")?, stream(ends.errors.into(), "stderr")?];
+        let (forgetters, attached) = (Vec::new(), Vec::new());
+        let (state, terminal) = (ContainerState::Created, ends.terminal);
+        Ok(Self { id, phase, state, forgetters, log, manner, streams, terminal, input, attached })
+    }
+
+    /// Takes the terminal that the container's first process has handed over before it became its program.
+    pub(super) fn take_terminal(&mut self) -> io::Result<()> {
+        let Some(socket) = self.terminal.take() else { return Ok(()) };
+        socket.set_nonblocking(true)?;
+        let ours = handover::receive(&socket)?.ok_or_else(|| io::Error::other("no terminal was handed over"))?;
+        self.streams[0] = stream(ours.try_clone()?, "stdout")?;
+        // Without input of its own it still has a size.
+        self.input = Some(Input::new(nonblocking(ours)?, false, true));
+        Ok(())
+    }
+
+    /// Whether its output has to wait for somebody who is attached.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.attached.iter().any(Attached::is_stuck)
+    }
+
+    /// Whether those who are attached are read from.
+    pub(super) fn is_hungry(&self) -> bool {
+        self.input.as_ref().is_none_or(Input::is_hungry)
+    }
+
+    pub(super) fn attach(&mut self, mut client: Attached) {
+        client.flush();
+        self.feed(|input| client.take_frames(input));
+        self.attached.push(client);
+    }
+
+    /// Lets those go who left, were too slow, or have heard all there will be.
+    pub(super) fn let_go(&mut self) {
+        let over = matches!(self.phase, Phase::Exited);
+        for client in &mut self.attached {
+            client.cut_off_overdue();
         }
-        let stream = |pipe, name| Some(Stream { pipe, lines: Lines::new(name) });
-        let streams = [stream(output, "stdout"), stream(errors, "stderr")];
-        Ok(Self { id, phase, state: ContainerState::Created, forgetters: Vec::new(), log, streams })
+        self.attached.retain(|client| client.is_open() && !(over && client.has_all()));
+    }
+
+    /// Moves what a client says into the input.
+    pub(super) fn hear(&mut self, number: usize) {
+        let mut all = std::mem::take(&mut self.attached);
+        if let Some(client) = all.get_mut(number) {
+            self.feed(|input| client.read(input));
+        }
+        self.attached = all;
+    }
+
+    /// Moves what waits into the program.
+    pub(super) fn feed(&mut self, mut more: impl FnMut(Option<&mut Input>) -> bool) {
+        if !more(self.input.as_mut()) {
+            self.input = None;
+        }
     }
 
     /// The open pipes, by the number that [`Container::read`] takes.
@@ -75,12 +146,13 @@ impl Container {
         self.copy(number, TURN);
     }
 
-    /// Takes what the pipes still hold, and closes them.
+    /// Takes what the pipes still hold, and closes them. Who is attached gets the rest.
     pub(super) fn drain(&mut self) {
         for number in 0..self.streams.len() {
             self.copy(number, LAST_TURNS);
             self.close(number);
         }
+        self.input = None;
     }
 
     fn copy(&mut self, number: usize, turns: usize) {
@@ -90,6 +162,9 @@ impl Container {
             match stream.pipe.read(&mut chunk) {
                 Ok(0) => return self.close(number),
                 Ok(length) => {
+                    for client in &mut self.attached {
+                        client.send(if number == 0 { OUTPUT } else { ERRORS }, &chunk[..length]);
+                    }
                     let mut out = Vec::with_capacity(length + 64);
                     let lines = stream.lines.push(&chunk[..length], &clock::timestamp(clock::now()), &mut out);
                     if lines > 0 {
@@ -111,4 +186,13 @@ impl Container {
             self.log.write(&out, lines);
         }
     }
+}
+
+fn stream(pipe: OwnedFd, name: &'static str) -> io::Result<Option<Stream>> {
+    Ok(Some(Stream { pipe: nonblocking(pipe)?, lines: Lines::new(name) }))
+}
+
+fn nonblocking(descriptor: OwnedFd) -> io::Result<File> {
+    fcntl(&descriptor, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok(descriptor.into())
 }

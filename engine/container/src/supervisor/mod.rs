@@ -3,6 +3,7 @@
 //! It outlives the engine and can be spoken to by any number of them. It has one thread, one loop around poll(2), and
 //! allocates little: its private memory is paid once per pod. It never enters a container's control groups.
 
+mod attached;
 mod children;
 mod clients;
 mod container;

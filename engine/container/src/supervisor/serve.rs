@@ -9,11 +9,12 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 
+use super::attached::{Attached, Input};
 use super::clients::Client;
 use super::container::{Container, Phase, Waiter};
 use crate::cgroup::Group;
 use crate::disk;
-use crate::error::Failure;
+use crate::error::{Failure, FailureKind};
 use crate::layout::PodPaths;
 use crate::spec::SandboxSpec;
 use crate::state::ContainerState;
@@ -29,6 +30,8 @@ pub(super) struct Supervisor {
     pub(super) signals: SignalFd,
     clients: Vec<Client>,
     connected: u64,
+    /// Clients that become attached to a container once this round is over.
+    attaching: Vec<(u64, String)>,
     pub(super) containers: Vec<Container>,
     /// Ended children that belong to no container yet: process id and wait status.
     pub(super) strangers: Vec<(i32, i32)>,
@@ -40,6 +43,8 @@ pub(super) struct Supervisor {
 /// What poll(2) said about whom.
 enum Ready {
     Output { container: usize, pipe: usize },
+    Input { container: usize },
+    Attached { container: usize, number: usize, flags: PollFlags },
     Children,
     Client { index: usize, flags: PollFlags },
     Connection,
@@ -54,6 +59,7 @@ impl Supervisor {
             signals,
             clients: Vec::new(),
             connected: 0,
+            attaching: Vec::new(),
             containers: Vec::new(),
             strangers: Vec::new(),
             closing: None,
@@ -75,8 +81,12 @@ impl Supervisor {
             for one in ready {
                 self.handle(&one);
             }
+            self.finish_attaching();
             self.kill_overdue();
             self.clients.retain(Client::is_open);
+            for container in &mut self.containers {
+                container.let_go();
+            }
             if let Some(code) = self.finish_closing() {
                 return code;
             }
@@ -95,8 +105,17 @@ impl Supervisor {
     fn wait(&self) -> nix::Result<Vec<Ready>> {
         let mut sources: Vec<(Ready, BorrowedFd<'_>, PollFlags)> = Vec::new();
         for (container, one) in self.containers.iter().enumerate() {
-            let pipes = one.pipes().map(|(pipe, fd)| (Ready::Output { container, pipe }, fd, PollFlags::POLLIN));
-            sources.extend(pipes);
+            // Attached clients first: what they have to be told lies before what they are told next.
+            let hungry = one.is_hungry();
+            sources.extend(one.attached.iter().enumerate().map(|(number, client)| {
+                (Ready::Attached { container, number, flags: PollFlags::empty() }, client.fd(), client.flags(hungry))
+            }));
+            let input = one.input.as_ref().and_then(Input::interest);
+            sources.extend(input.map(|fd| (Ready::Input { container }, fd, PollFlags::POLLOUT)));
+            if !one.is_held_up() {
+                let pipes = one.pipes().map(|(pipe, fd)| (Ready::Output { container, pipe }, fd, PollFlags::POLLIN));
+                sources.extend(pipes);
+            }
         }
         sources.push((Ready::Children, self.signals.as_fd(), PollFlags::POLLIN));
         for (index, client) in self.clients.iter().enumerate() {
@@ -110,6 +129,7 @@ impl Supervisor {
         let seen = sources.into_iter().zip(flags).filter(|(_, flags)| !flags.is_empty());
         let ready = seen.map(|((ready, _, _), flags)| match ready {
             Ready::Client { index, .. } => Ready::Client { index, flags },
+            Ready::Attached { container, number, .. } => Ready::Attached { container, number, flags },
             other => other,
         });
         Ok(ready.collect())
@@ -121,7 +141,8 @@ impl Supervisor {
             Phase::Creating { deadline, overdue: false, .. } => Some(deadline),
             _ => None,
         });
-        let next = creating.chain(self.closing.map(|(_, deadline)| deadline)).min();
+        let stuck = self.containers.iter().flat_map(|one| one.attached.iter().filter_map(Attached::deadline));
+        let next = creating.chain(stuck).chain(self.closing.map(|(_, deadline)| deadline)).min();
         let left = next.map(|next| next.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
         left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX))
     }
@@ -129,6 +150,8 @@ impl Supervisor {
     fn handle(&mut self, ready: &Ready) {
         match *ready {
             Ready::Output { container, pipe } => self.containers[container].read(pipe),
+            Ready::Input { container } => self.containers[container].feed(|input| input.is_none_or(Input::write)),
+            Ready::Attached { container, number, flags } => self.converse(container, number, flags),
             Ready::Children => self.reap(),
             Ready::Client { index, flags } => self.hear(index, flags),
             Ready::Connection => self.accept(),
@@ -156,12 +179,45 @@ impl Supervisor {
         }
     }
 
+    fn converse(&mut self, container: usize, number: usize, flags: PollFlags) {
+        let container = &mut self.containers[container];
+        if flags.contains(PollFlags::POLLOUT) {
+            container.attached[number].flush();
+        }
+        if flags.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
+            container.hear(number);
+        }
+    }
+
+    /// Turns the client into one that is attached; from then on it is no client any more.
+    fn attach(&mut self, asked: Waiter, id: &str) {
+        let running = |one: &Container| one.id == id && matches!(one.phase, Phase::Running { .. });
+        if !self.containers.iter().any(running) {
+            let failure = Failure::new(FailureKind::NotFound, format!("container {id} does not run"));
+            return self.answer(asked, Outcome::Failed(failure));
+        }
+        self.answer(asked, Outcome::Done);
+        self.attaching.push((asked.client, id.to_owned()));
+    }
+
+    fn finish_attaching(&mut self) {
+        for (number, id) in std::mem::take(&mut self.attaching) {
+            let place = self.clients.iter().position(|client| client.number == number && client.is_open());
+            let container = self.containers.iter_mut().find(|one| one.id == id);
+            if let (Some(place), Some(container)) = (place, container) {
+                let (stream, input, output) = self.clients.remove(place).into_parts();
+                container.attach(Attached::new(stream, input, output));
+            }
+        }
+    }
+
     fn operate(&mut self, asked: Waiter, operation: Operation) {
         match operation {
             Operation::Start { .. } if self.closing.is_some() => {
                 self.answer(asked, Outcome::Failed(Failure::create("the pod is being destroyed")));
             }
-            Operation::Start { id, log, log_limit } => self.start(asked, id, log, log_limit),
+            Operation::Start { id, log, log_limit, manner } => self.start(asked, id, (log, log_limit), manner),
+            Operation::Attach { id } => self.attach(asked, &id),
             Operation::Signal { id, signal } => {
                 let outcome = self.signal(&id, signal).map_or_else(Outcome::Failed, |()| Outcome::Done);
                 self.answer(asked, outcome);

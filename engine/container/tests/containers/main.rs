@@ -6,6 +6,7 @@
 mod confinement;
 mod failures;
 mod life;
+mod streams;
 mod world;
 
 use std::panic::AssertUnwindSafe;
@@ -38,6 +39,17 @@ tests! {
         a_container_can_be_removed_while_it_runs
         two_instances_do_not_touch_each_other
         a_pod_on_the_hosts_network_sees_it;
+    streams:
+        a_command_reads_its_input_and_its_output_is_told_from_its_errors
+        a_command_that_cannot_be_run_says_why_with_and_without_a_terminal
+        a_command_on_a_terminal_sees_its_size_and_gets_what_is_typed
+        a_command_without_its_client_is_ended
+        a_command_that_leaves_others_behind_ends_all_the_same
+        whoever_attaches_gets_the_output_from_then_on_and_may_feed_the_program
+        input_that_is_wanted_once_ends_with_its_first_attachment
+        a_container_with_a_terminal_is_attached_to_and_resized
+        an_attachment_that_takes_nothing_holds_up_only_itself_once_it_is_gone
+        a_container_may_look_into_the_processes_of_another;
     confinement:
         a_program_beyond_its_memory_limit_is_marked
         a_read_only_root_cannot_be_written

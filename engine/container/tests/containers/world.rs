@@ -10,8 +10,9 @@ use std::time::Duration;
 use shipway_container::{ContainerSpec, ContainerState, Layout, Pod, Runtime, SandboxSpec};
 use tempfile::TempDir;
 
-const PROGRAMS: [&str; 14] = [
-    "cat", "chmod", "dd", "grep", "head", "id", "ls", "mkdir", "mknod", "sleep", "tail", "touch", "hostname", "unshare",
+const PROGRAMS: [&str; 15] = [
+    "cat", "chmod", "dd", "grep", "head", "id", "ls", "mkdir", "mknod", "sleep", "tail", "touch", "hostname",
+    "unshare", "stty",
 ];
 /// What container runtimes give by custom.
 pub(crate) const USUAL: [&str; 5] = ["CAP_CHOWN", "CAP_MKNOD", "CAP_SETUID", "CAP_SETGID", "CAP_KILL"];

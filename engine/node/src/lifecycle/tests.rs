@@ -383,3 +383,33 @@ fn happen(life: &mut Life, event: u8) {
         _ => drop(life.wait(1)),
     }
 }
+
+#[tokio::test]
+async fn a_container_that_is_added_runs_once_waits_for_nobody_and_decides_nothing() {
+    let mut life = Life::of(json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}]}));
+    life.step();
+    life.prepared();
+    life.run("i");
+    let added = json!([{"name": "d", "targetContainerName": "a"}]);
+    life.pod.spec.as_mut().expect("a spec").ephemeral_containers = Some(serde_json::from_value(added).expect("one"));
+    life.observed.add_ephemeral(&life.pod.clone());
+    life.observed.add_ephemeral(&life.pod.clone());
+    // The init container still runs.
+    assert_eq!(life.step(), ["fetch d"]);
+    assert_eq!(life.fetched("d"), ["start d"]);
+    assert_eq!(life.started("d"), ["probe d"]);
+    assert_eq!(life.exit("d-0", 3), [""; 0]);
+    assert_eq!(life.wait(1000), [""; 0]);
+    assert_eq!(life.exit("i-0", 0), ["fetch a"]);
+    life.run("a");
+    assert_eq!(crate::status::phase(&life.observed), "Running");
+    let status =
+        crate::status::status(&life.pod, &life.observed, None, Ipv4Addr::LOCALHOST.into(), (life.now, life.wall));
+    let told = status.ephemeral_container_statuses.expect("it is told of");
+    let end = told[0].state.as_ref().and_then(|state| state.terminated.as_ref()).expect("it ended");
+    assert_eq!((told.len(), end.exit_code, told[0].ready), (1, 3, false));
+    assert_eq!(
+        (status.container_statuses.map(|all| all.len()), status.init_container_statuses.map(|all| all.len())),
+        (Some(1), Some(1))
+    );
+}

@@ -8,6 +8,7 @@ use super::Query;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Line<'a> {
     pub(super) time: &'a str,
+    pub(super) stream: &'a [u8],
     /// Whether the text ends with this line (`F`) or goes on in the next one (`P`).
     pub(super) whole: bool,
     pub(super) text: &'a [u8],
@@ -17,10 +18,10 @@ impl<'a> Line<'a> {
     pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
         let mut fields = line.splitn(4, |byte| *byte == b' ');
         let time = std::str::from_utf8(fields.next()?).ok()?;
-        fields.next()?;
+        let stream = fields.next()?;
         let tag = fields.next()?;
         let text = fields.next().unwrap_or_default();
-        Some(Self { time, whole: tag.split(|byte| *byte == b':').next() != Some(b"P"), text })
+        Some(Self { time, stream, whole: tag.split(|byte| *byte == b':').next() != Some(b"P"), text })
     }
 }
 
@@ -30,13 +31,20 @@ pub(super) struct Renderer {
     since: Option<Timestamp>,
     timestamps: bool,
     left: Option<u64>,
+    stream: Option<&'static str>,
     /// Inside a text that goes on, the time is not repeated.
     inside: bool,
 }
 
 impl Renderer {
     pub(super) fn new(query: &Query) -> Self {
-        Self { since: query.since, timestamps: query.timestamps, left: query.limit, inside: false }
+        Self {
+            since: query.since,
+            timestamps: query.timestamps,
+            left: query.limit,
+            stream: query.stream,
+            inside: false,
+        }
     }
 
     /// Whether the reader has got all that it wanted.
@@ -46,6 +54,9 @@ impl Renderer {
 
     pub(super) fn render(&mut self, line: &[u8], out: &mut Vec<u8>) {
         let Some(line) = Line::parse(line) else { return };
+        if self.stream.is_some_and(|stream| stream.as_bytes() != line.stream) {
+            return;
+        }
         if self.since.is_some_and(|since| line.time.parse::<Timestamp>().is_ok_and(|time| time < since)) {
             return;
         }

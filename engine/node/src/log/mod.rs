@@ -31,15 +31,15 @@ pub(crate) struct Query {
     pub(crate) tail: Option<u64>,
     pub(crate) since: Option<Timestamp>,
     pub(crate) limit: Option<u64>,
+    /// The one stream that is wanted.
+    pub(crate) stream: Option<&'static str>,
 }
 
 impl Query {
     /// Reads a URL's query; an error names the parameter that makes no sense.
     pub(crate) fn parse(query: &str, now: Timestamp) -> Result<Self, String> {
         let mut parsed = Self::default();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = decode(value);
+        for (name, value) in parameters(query) {
             let refuse = || format!("invalid value \"{value}\" for {name}");
             let flag = || match value.as_str() {
                 "" | "true" | "1" => Ok(true),
@@ -57,12 +57,26 @@ impl Query {
                     let seconds = jiff::SignedDuration::from_secs(i64::try_from(number()?).map_err(|_| refuse())?);
                     parsed.since = Some(now.checked_sub(seconds).map_err(|_| refuse())?);
                 }
+                "stream" => {
+                    parsed.stream = match value.as_str() {
+                        "" | "All" => None,
+                        "Stdout" => Some("stdout"),
+                        "Stderr" => Some("stderr"),
+                        _ => return Err(refuse()),
+                    }
+                }
                 "sinceTime" => parsed.since = Some(value.parse().map_err(|_| refuse())?),
                 _ => {}
             }
         }
         Ok(parsed)
     }
+}
+
+/// The parameters of a URL's query, values decoded.
+pub(crate) fn parameters(query: &str) -> impl Iterator<Item = (&str, String)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (name, decode(value)))
 }
 
 /// `%3A` and `+` as they are in a URL's query.

@@ -168,7 +168,8 @@ impl Observed {
 
     /// In a new sandbox, init containers run again, also those that had finished.
     pub(crate) fn start_over(&mut self) {
-        for container in self.containers.iter_mut().filter(|container| container.role != Role::Main) {
+        let first = |container: &&mut Container| matches!(container.role, Role::Init | Role::Sidecar);
+        for container in self.containers.iter_mut().filter(first) {
             container.passed = false;
             if let Phase::Ended { run, .. } = std::mem::replace(&mut container.phase, Phase::Waiting(None)) {
                 container.last = Some(run);

@@ -55,21 +55,28 @@ impl<M: Machine> Worker<M> {
         let known =
             self.observed.container(name).and_then(|container| Some((container.attempt(), container.image.clone()?)));
         let (Some((attempt, image)), Some(spec), Some(sandbox)) =
-            (known, pod::container(&self.pod, name).cloned(), self.sandbox.clone())
+            (known, pod::any_container(&self.pod, name), self.sandbox.clone())
         else {
             let failure = StartFailure::Create("the sandbox or the image was not at hand".to_owned());
             return self.happened(Happened::Started { container: name.to_owned(), result: Err(failure) });
         };
         let start = Start {
             pod: self.pod.clone(),
-            container: spec,
+            container: spec.into_owned(),
             attempt,
             image,
             sandbox,
             address: self.observed.address,
             grace: grace(&self.pod),
+            processes_of: self.processes_of(name),
         };
         self.spawn(|shared, _| async move { Done::Happened(shared.start(start).await) });
+    }
+
+    /// The run that an ephemeral container looks into.
+    fn processes_of(&self, name: &str) -> Option<String> {
+        let target = pod::ephemeral(&self.pod, name)?.target_container_name.as_deref()?;
+        self.observed.container(target).map(Container::run_id)
     }
 
     fn drain(&mut self) {

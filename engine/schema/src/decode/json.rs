@@ -10,15 +10,23 @@ use super::{MAX_BODY, MAX_DEPTH};
 use crate::error::DecodeError;
 use crate::path::Path;
 
-/// Reads one JSON document. The second part names each key that stands twice in the same object, such as
+/// How many bytes of paths are noted of keys that stand twice: below one long key they would multiply the body.
+const NOTED_MAX: usize = 64 << 10;
+
+/// Reads one JSON document. The second part names the keys that stand twice in the same object, such as
 /// `spec.replicas`. Fails on bodies over [`MAX_BODY`] bytes and values nested deeper than [`MAX_DEPTH`].
 pub fn decode_json(body: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
     if body.len() > MAX_BODY {
         return Err(DecodeError::TooLarge { size: body.len(), limit: MAX_BODY });
     }
+    decode_below(body, 0)
+}
+
+/// Reads a JSON document that stands so many levels deep in another one.
+pub(super) fn decode_below(body: &[u8], depth: usize) -> Result<(Value, Vec<String>), DecodeError> {
     let notes = Notes::default();
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let read = Document { path: Path::Root, depth: 0, notes: &notes }.deserialize(&mut deserializer);
+    let read = Document { path: Path::Root, depth, notes: &notes }.deserialize(&mut deserializer);
     if let Some(path) = notes.too_deep.take() {
         return Err(DecodeError::TooDeep { path, limit: MAX_DEPTH });
     }
@@ -31,7 +39,18 @@ pub fn decode_json(body: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
 #[derive(Default)]
 struct Notes {
     duplicates: RefCell<Vec<String>>,
+    noted: Cell<usize>,
     too_deep: Cell<Option<String>>,
+}
+
+impl Notes {
+    fn duplicate(&self, path: Path<'_>) {
+        if self.noted.get() < NOTED_MAX {
+            let path = path.to_string();
+            self.noted.set(self.noted.get() + path.len());
+            self.duplicates.borrow_mut().push(path);
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -117,7 +136,7 @@ impl<'de> Visitor<'de> for Document<'_> {
             let path = self.path.field(&key);
             let value = entries.next_value_seed(self.inner(path))?;
             if object.contains_key(&key) {
-                self.notes.duplicates.borrow_mut().push(path.to_string());
+                self.notes.duplicate(path);
             }
             object.insert(key, value);
         }
@@ -147,6 +166,14 @@ mod tests {
         assert!(matches!(decode_json(nested(MAX_DEPTH + 1).as_bytes()), Err(DecodeError::TooDeep { .. })));
         assert!(matches!(decode_json(nested(100_000).as_bytes()), Err(DecodeError::TooDeep { .. })));
         assert!(matches!(decode_json(&vec![b' '; MAX_BODY + 1]), Err(DecodeError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn duplicates_below_a_long_key_do_not_multiply_the_body() {
+        let inner = vec![r#""a":1"#; 20_000].join(",");
+        let body = format!("{{\"{}\":{{{inner}}}}}", "k".repeat(1 << 20));
+        let (_, duplicates) = decode_json(body.as_bytes()).expect("it is JSON");
+        assert!(duplicates.iter().map(String::len).sum::<usize>() < 2 << 20);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Map, Number, Value};
 
+use super::json::decode_below;
 use super::tags::{Cardinality, Field, Kind, Or, Tags};
 use super::wire::{Reader, Wire};
 use super::{MAX_BODY, MAX_DEPTH};
@@ -65,6 +66,14 @@ fn open(envelope: &[u8]) -> Result<(String, String, &[u8]), &'static str> {
     Ok((api_version, kind, raw))
 }
 
+/// The depth of what lies in a list, a map or a message at this depth.
+fn below(path: &Path<'_>, depth: usize) -> Result<usize, DecodeError> {
+    if depth + 1 < MAX_DEPTH {
+        return Ok(depth + 1);
+    }
+    Err(DecodeError::TooDeep { path: path.to_string(), limit: MAX_DEPTH })
+}
+
 fn text(value: Wire<'_>) -> Result<String, &'static str> {
     str::from_utf8(bytes(value)?).map(str::to_owned).map_err(|_| "text is not UTF-8")
 }
@@ -89,9 +98,6 @@ impl Decoder<'_> {
         bytes: &[u8],
         into: &mut Map<String, Value>,
     ) -> Result<(), DecodeError> {
-        if depth >= MAX_DEPTH {
-            return Err(DecodeError::TooDeep { path: path.to_string(), limit: MAX_DEPTH });
-        }
         let message = self.tags.message(number);
         let mut fields = Reader::new(bytes);
         while let Some((tag, wire)) = fields.next().map_err(|problem| broken(path, problem))? {
@@ -114,7 +120,7 @@ impl Decoder<'_> {
             Cardinality::Embedded => {
                 if let Kind::Message(number) = field.kind {
                     let bytes = bytes(wire).map_err(|problem| broken(path, problem))?;
-                    self.message(path, depth + 1, number, bytes, into)?;
+                    self.message(path, below(path, depth)?, number, bytes, into)?;
                 }
             }
             Cardinality::One => {
@@ -130,11 +136,11 @@ impl Decoder<'_> {
             Cardinality::Many => {
                 let list = into.entry(field.name).or_insert_with(|| Value::Array(Vec::new()));
                 if let Value::Array(list) = list {
-                    self.items(path, depth, field.kind, wire, list)?;
+                    self.items(path, below(path, depth)?, field.kind, wire, list)?;
                 }
             }
             Cardinality::Map => {
-                let (key, value) = self.entry(path, depth, field.kind, wire)?;
+                let (key, value) = self.entry(path, below(path, depth)?, field.kind, wire)?;
                 let map = into.entry(field.name).or_insert_with(|| Value::Object(Map::new()));
                 if let Value::Object(map) = map {
                     map.insert(key, value);
@@ -192,14 +198,14 @@ impl Decoder<'_> {
         let number = match kind {
             Kind::Message(number) => number,
             Kind::Either(or, number) => return self.either(path, depth, or, number, wire),
-            _ => return scalar(kind, wire).map_err(|problem| broken(path, problem)),
+            _ => return scalar(kind, wire, depth).map_err(|problem| broken(path, problem)),
         };
         let bytes = bytes(wire).map_err(|problem| broken(path, problem))?;
         let mut object = match before {
             Some(Value::Object(object)) => object,
             _ => Map::new(),
         };
-        self.message(path, depth + 1, number, bytes, &mut object)?;
+        self.message(path, below(path, depth)?, number, bytes, &mut object)?;
         Ok(Value::Object(object))
     }
 }
@@ -220,11 +226,11 @@ impl Decoder<'_> {
         while let Some((tag, wire)) = fields.next().map_err(fail)? {
             match (or, tag) {
                 (Or::Messages | Or::Texts, 1) | (Or::Boolean, 2) => {
-                    one = Some(self.value(path, depth + 1, Kind::Message(number), wire, None)?);
+                    one = Some(self.value(path, depth, Kind::Message(number), wire, None)?);
                 }
                 (Or::Messages, 2) => {
                     let at = path.index(list.len());
-                    list.push(self.value(&at, depth + 1, Kind::Message(number), wire, None)?);
+                    list.push(self.value(&at, below(path, depth)?, Kind::Message(number), wire, None)?);
                 }
                 (Or::Texts, 2) => list.push(text(wire).map_err(fail)?.into()),
                 (Or::Boolean, 1) => flag = wire.integer().unwrap_or(0) != 0,
@@ -246,7 +252,7 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
-fn scalar(kind: Kind, wire: Wire<'_>) -> Result<Value, &'static str> {
+fn scalar(kind: Kind, wire: Wire<'_>, depth: usize) -> Result<Value, &'static str> {
     const OTHER: &str = "another wire type than the field's";
     Ok(match kind {
         Kind::Text => text(wire)?.into(),
@@ -261,7 +267,7 @@ fn scalar(kind: Kind, wire: Wire<'_>) -> Result<Value, &'static str> {
         Kind::MicroTime => time(bytes(wire)?, 6)?,
         Kind::Quantity => first_text(bytes(wire)?)?,
         Kind::IntOrString => int_or_string(bytes(wire)?)?,
-        Kind::RawJson => raw_json(bytes(wire)?)?,
+        Kind::RawJson => raw_json(bytes(wire)?, depth)?,
         Kind::TextList => text_list(bytes(wire)?)?,
         Kind::Message(_) | Kind::Either(..) => return Err("a message where a plain value is expected"),
     })
@@ -311,12 +317,12 @@ fn int_or_string(bytes: &[u8]) -> Result<Value, &'static str> {
     Ok(if is_text { words.into() } else { number.into() })
 }
 
-/// A document inside the document, as JSON text (1).
-fn raw_json(bytes: &[u8]) -> Result<Value, &'static str> {
+/// A document inside the document, as JSON text (1), at this depth.
+fn raw_json(bytes: &[u8], depth: usize) -> Result<Value, &'static str> {
     let mut fields = Reader::new(bytes);
     while let Some((tag, value)) = fields.next()? {
         if let (1, Wire::Bytes(raw)) = (tag, value) {
-            return serde_json::from_slice(raw).map_err(|_| "raw JSON that is none");
+            return decode_below(raw, depth + 1).map(|(value, _)| value).map_err(|_| "raw JSON that is none");
         }
     }
     Ok(Value::Null)

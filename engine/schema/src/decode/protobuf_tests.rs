@@ -132,6 +132,21 @@ fn delete_options_and_reviews_are_read() {
 }
 
 #[test]
+fn raw_json_counts_towards_the_depth_of_the_whole() {
+    let with = |levels: usize| {
+        let raw = format!("{}1{}", "{\"f:a\":".repeat(levels), "}".repeat(levels));
+        let entry = new().message(7, new().bytes(1, raw));
+        envelope("v1", "Pod", new().message(1, new().message(17, entry)))
+    };
+    // The object, its metadata, the list of entries and the entry are around it.
+    assert!(decode_protobuf(shared(), &with(MAX_DEPTH - 4)).is_ok());
+    for levels in [MAX_DEPTH - 3, 100, 10_000] {
+        let error = decode_protobuf(shared(), &with(levels)).expect_err("too deep");
+        assert!(error.to_string().contains("metadata.managedFields[0].fieldsV1"), "{error}");
+    }
+}
+
+#[test]
 fn what_is_no_envelope_or_no_kind_is_named() {
     let registry = shared();
     assert!(matches!(decode_protobuf(registry, b"{}"), Err(DecodeError::NoEnvelope)));

@@ -16,6 +16,8 @@ use super::typed_merge::{drop_nulls, merge};
 use super::walk::{check, fields_of, with_parents};
 use crate::tree::Schema;
 
+/// How many bytes of paths the conflicts of one apply may name: below one long key they would multiply the object.
+const CONFLICTS_MAX: usize = 1 << 20;
 /// Who gets what an object had before anybody's ownership was tracked.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
@@ -55,7 +57,12 @@ pub fn apply(
     let last = owners.take(&entry);
     let named = fields_of(Some(schema), &config);
     let merged = merge(Some(schema), &bare, &config);
-    let mut object = prune(schema, merged, last.as_ref().map(|last| &last.set), &owners.all().union(&named));
+    let owned = owners.all().union(&named);
+    let mut object = match last.as_ref().and_then(|last| prune(schema, &merged, &last.set, &owned)) {
+        // A `null` takes out what giving up has emptied just now.
+        Some(pruned) => merge(Some(schema), &pruned, &config),
+        None => merged,
+    };
     let difference = compare(Some(schema), Some(&bare), Some(&object));
     let conflicts = conflicts(&owners, &difference);
     if !force && !conflicts.is_empty() {
@@ -101,18 +108,18 @@ fn entry_of_all(schema: &Schema, object: &Value, manager: &Manager, now: &str) -
     (!entry.set.is_empty()).then_some(entry)
 }
 
-/// Removes what the manager named last, names no more and nobody owns now.
+/// Removes what the manager named last, names no more and nobody owns now; `None` where there is nothing of the kind.
 ///
 /// A field that holds something owned stays, and so do fields in it that nobody owns; one that holds nothing owned any
 /// more goes with all of it.
-fn prune(schema: &Schema, merged: Value, last: Option<&FieldSet>, owned: &FieldSet) -> Value {
-    let Some(last) = last.filter(|last| !last.difference(owned).is_empty()) else {
-        return merged;
-    };
+fn prune(schema: &Schema, merged: &Value, last: &FieldSet, owned: &FieldSet) -> Option<Value> {
+    if last.difference(owned).is_empty() {
+        return None;
+    }
     let schema = Some(schema);
     let last = with_parents(schema, last);
     let owned = with_parents(schema, owned);
-    let present = with_parents(schema, &fields_of(schema, &merged));
+    let present = with_parents(schema, &fields_of(schema, merged));
     let after = |gone: &FieldSet| {
         let mut rest = merged.clone();
         remove(schema, &mut rest, gone);
@@ -121,7 +128,7 @@ fn prune(schema: &Schema, merged: Value, last: Option<&FieldSet>, owned: &FieldS
     let kept = with_parents(schema, &fields_of(schema, &after(&last)));
     let disowned = present.difference(&kept.union(&owned));
     let kept = with_parents(schema, &fields_of(schema, &after(&disowned)));
-    after(&present.difference(&kept).intersection(&last))
+    Some(after(&present.difference(&kept).intersection(&last)))
 }
 
 fn conflicts(owners: &Managed, difference: &Difference) -> Vec<Conflict> {
@@ -136,11 +143,15 @@ fn conflicts(owners: &Managed, difference: &Difference) -> Vec<Conflict> {
             subresource: entry.subresource.clone(),
             update: update.then(|| (entry.api_version.clone(), entry.time.clone())),
         };
-        let fields = entry.set.intersection(&taken).paths();
+        let fields = entry.set.intersection(&taken).paths_within(CONFLICTS_MAX / owners.entries.len().max(1));
         fields.into_iter().map(|field| Conflict { field, ..conflict.clone() }).collect::<Vec<_>>()
     };
     entries.iter().flat_map(of).collect()
 }
 
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod table;
 #[cfg(test)]
 mod tests;

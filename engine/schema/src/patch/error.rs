@@ -40,6 +40,12 @@ pub enum PatchError {
         /// How many bytes they may add.
         limit: usize,
     },
+    /// The operations of a JSON patch move too much about.
+    #[error("the operations of the patch move or shift more than {limit} bytes")]
+    TooMuchWork {
+        /// How many bytes they may move or shift.
+        limit: usize,
+    },
     /// An operation of a JSON patch is malformed.
     #[error("operation {index} of the patch is malformed: {reason}")]
     MalformedOperation {

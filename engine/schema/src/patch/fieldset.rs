@@ -111,20 +111,30 @@ impl FieldSet {
     }
 
     /// The members as paths in the notation of conflicts: `.spec.containers[name="web"].image`.
+    #[cfg(test)]
     pub(super) fn paths(&self) -> Vec<String> {
+        self.paths_within(usize::MAX)
+    }
+
+    /// The first of the paths: one at least, and no further ones once they have so many bytes together.
+    pub(super) fn paths_within(&self, bytes: usize) -> Vec<String> {
         let mut paths = Vec::new();
-        self.collect_paths(&mut String::new(), &mut paths);
+        self.collect_paths(&mut String::new(), &mut paths, &mut { bytes });
         paths
     }
 
-    fn collect_paths(&self, prefix: &mut String, into: &mut Vec<String>) {
-        if self.own {
+    fn collect_paths(&self, prefix: &mut String, into: &mut Vec<String>, left: &mut usize) {
+        if self.own && (*left > 0 || into.is_empty()) {
+            *left = left.saturating_sub(prefix.len());
             into.push(prefix.clone());
         }
         for (element, child) in &self.children {
+            if *left == 0 && !into.is_empty() {
+                return;
+            }
             let length = prefix.len();
             prefix.push_str(&element.to_string());
-            child.collect_paths(prefix, into);
+            child.collect_paths(prefix, into, left);
             prefix.truncate(length);
         }
     }

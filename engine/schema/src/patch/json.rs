@@ -11,6 +11,11 @@ use super::error::PatchError;
 /// How many bytes all `copy` operations of one patch may add.
 const COPY_LIMIT: usize = 3 << 20;
 
+/// How many bytes all operations of one patch may move or shift: what few words ask for may be much to do.
+const WORK_LIMIT: usize = 256 << 20;
+/// About what a field or an item weighs that makes room for another one.
+const SHIFTED: usize = 16;
+
 /// Applies the operations in order; when one fails, the target is as before.
 pub fn json_patch(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
     let Value::Array(operations) = patch else {
@@ -19,7 +24,7 @@ pub fn json_patch(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
     if operations.len() > MAX_OPERATIONS {
         return Err(PatchError::TooManyOperations { count: operations.len(), limit: MAX_OPERATIONS });
     }
-    let mut run = Run { document: target.clone(), copied: 0, index: 0 };
+    let mut run = Run { document: target.clone(), copied: 0, work: 0, index: 0 };
     for (index, operation) in operations.iter().enumerate() {
         run.index = index;
         let operation = PatchOperation::deserialize(operation)
@@ -34,18 +39,23 @@ pub fn json_patch(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
 struct Run {
     document: Value,
     copied: usize,
+    work: usize,
     index: usize,
 }
 
 impl Run {
     fn step(&mut self, operation: PatchOperation) -> Result<(), PatchError> {
         match &operation {
-            PatchOperation::Add(add) => check_depth(&add.path, &add.value)?,
+            PatchOperation::Add(add) => {
+                check_depth(&add.path, &add.value)?;
+                self.shift(&add.path)?;
+            }
             PatchOperation::Replace(replace) => check_depth(&replace.path, &replace.value)?,
             PatchOperation::Copy(copy) => {
                 let source = self.find(&copy.from)?;
                 check_depth(&copy.path, source)?;
                 self.copied += weight(source);
+                self.shift(&copy.path)?;
                 if self.copied > COPY_LIMIT {
                     return Err(PatchError::TooLarge { limit: COPY_LIMIT });
                 }
@@ -55,7 +65,11 @@ impl Run {
                 if moved.path.starts_with(&moved.from) && moved.path.len() != moved.from.len() {
                     return Err(PatchError::MoveIntoItself { index: self.index, path: moved.from.to_string() });
                 }
-                check_depth(&moved.path, self.find(&moved.from)?)?;
+                let source = self.find(&moved.from)?;
+                let weight = weight(source);
+                check_depth(&moved.path, source)?;
+                self.spend(weight)?;
+                self.shift(&moved.path)?;
                 let value = self.take(&moved.from)?;
                 let add = json_patch::AddOperation { path: moved.path.clone(), value };
                 return self.run(PatchOperation::Add(add));
@@ -73,6 +87,21 @@ impl Run {
         })
     }
 
+    /// Accounts for what makes room or closes the gap beside a place.
+    fn shift(&mut self, path: &Pointer) -> Result<(), PatchError> {
+        let beside = match path.split_back().and_then(|(parent, _)| self.document.pointer(parent.as_str())) {
+            Some(Value::Array(items)) => items.len(),
+            Some(Value::Object(fields)) => fields.len(),
+            _ => 0,
+        };
+        self.spend(beside.saturating_mul(SHIFTED))
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<(), PatchError> {
+        self.work = self.work.saturating_add(bytes);
+        if self.work > WORK_LIMIT { Err(PatchError::TooMuchWork { limit: WORK_LIMIT }) } else { Ok(()) }
+    }
+
     fn find(&self, path: &Pointer) -> Result<&Value, PatchError> {
         self.document.pointer(path.as_str()).ok_or_else(|| self.nothing_at(path))
     }
@@ -80,6 +109,7 @@ impl Run {
     /// Takes a value out without changing the order of what stays, as the crate's own `remove` would.
     fn take(&mut self, path: &Pointer) -> Result<Value, PatchError> {
         let missing = self.nothing_at(path);
+        self.shift(path)?;
         let Some((parent, last)) = path.split_back() else {
             return Err(missing);
         };
@@ -104,6 +134,9 @@ fn check_depth(path: &Pointer, value: &Value) -> Result<(), PatchError> {
     let within = MAX_DEPTH.checked_sub(path.count()).is_some_and(|levels| fits(value, levels));
     if within { Ok(()) } else { Err(PatchError::TooDeep { limit: MAX_DEPTH }) }
 }
+
+#[cfg(test)]
+mod rfc;
 
 #[cfg(test)]
 mod tests {

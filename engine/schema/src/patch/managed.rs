@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use super::apply::Manager;
@@ -26,7 +27,7 @@ const SERVER_METADATA: [&str; 10] = [
 ];
 
 /// How a manager wrote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Operation {
     /// By server-side apply.
     Apply,
@@ -57,21 +58,21 @@ impl Entry {
         }
     }
 
-    /// Whether both are the same manager; one that applies is the same in every version.
-    fn is(&self, other: &Self) -> bool {
-        let same_version = self.operation == Operation::Apply || self.api_version == other.api_version;
-        self.operation == other.operation
-            && same_version
-            && self.manager == other.manager
-            && self.subresource == other.subresource
+    /// What tells managers apart: one that applies is the same in every version.
+    fn identity(&self) -> (Operation, String, Option<String>, Option<String>) {
+        let version = (self.operation == Operation::Update).then(|| self.api_version.clone());
+        (self.operation, self.manager.clone(), version, self.subresource.clone())
+    }
+
+    /// Takes over the fields of another entry of the same manager.
+    fn join(&mut self, other: Self) {
+        self.set.absorb(other.set);
+        self.time = self.time.take().or(other.time);
     }
 
     fn order(&self, other: &Self) -> Ordering {
-        let by = |entry: &Self| (entry.operation, entry.time.clone(), entry.manager.clone());
-        by(self)
-            .cmp(&by(other))
-            .then_with(|| self.api_version.cmp(&other.api_version))
-            .then_with(|| self.subresource.cmp(&other.subresource))
+        let mine = (self.operation, &self.time, &self.manager, &self.api_version, &self.subresource);
+        mine.cmp(&(other.operation, &other.time, &other.manager, &other.api_version, &other.subresource))
     }
 
     fn read(entry: &Value) -> Option<Self> {
@@ -125,30 +126,33 @@ pub(super) struct Managed {
 impl Managed {
     /// Reads the managers of an object; `None` when they cannot be read.
     pub(super) fn of(object: &Value) -> Option<Self> {
-        let mut managed = Self::default();
-        match managed_fields(object) {
-            None | Some(Value::Null) => {}
-            Some(Value::Array(entries)) => {
-                for entry in entries {
-                    managed.add(Entry::read(entry)?);
-                }
-            }
+        let entries = match managed_fields(object) {
+            None | Some(Value::Null) => return Some(Self::default()),
+            Some(Value::Array(entries)) => entries,
             Some(_) => return None,
+        };
+        let mut managed: IndexMap<_, Entry> = IndexMap::with_capacity(entries.len());
+        for entry in entries {
+            let entry = Entry::read(entry)?;
+            match managed.get_mut(&entry.identity()) {
+                Some(present) => present.join(entry),
+                None => drop(managed.insert(entry.identity(), entry)),
+            }
         }
-        Some(managed)
+        Some(Self { entries: managed.into_values().collect() })
     }
 
     /// Takes the entry of the same manager out.
     pub(super) fn take(&mut self, like: &Entry) -> Option<Entry> {
-        let at = self.entries.iter().position(|entry| like.is(entry))?;
+        let like = like.identity();
+        let at = self.entries.iter().position(|entry| entry.identity() == like)?;
         Some(self.entries.remove(at))
     }
 
     /// Adds an entry, in union with what the same manager has already.
     pub(super) fn add(&mut self, mut entry: Entry) {
         if let Some(present) = self.take(&entry) {
-            entry.set.absorb(present.set);
-            entry.time = entry.time.or(present.time);
+            entry.join(present);
         }
         self.entries.push(entry);
     }
@@ -172,24 +176,26 @@ impl Managed {
 
     /// Merges the oldest entries of other writes than apply while there are too many, version by version.
     pub(super) fn cap(&mut self) {
-        loop {
-            let mut updates: Vec<usize> =
-                (0..self.entries.len()).filter(|at| self.entries[*at].operation == Operation::Update).collect();
-            if updates.len() <= MAX_UPDATERS {
-                return;
+        let (mut updates, mut entries): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.entries).into_iter().partition(|entry| entry.operation == Operation::Update);
+        updates.sort_by(Entry::order);
+        let mut surplus = updates.len().saturating_sub(MAX_UPDATERS);
+        let mut oldest: IndexMap<String, Entry> = IndexMap::new();
+        for entry in updates {
+            match oldest.get_mut(&entry.api_version) {
+                Some(bucket) if surplus > 0 => {
+                    bucket.time.clone_from(&entry.time);
+                    bucket.join(entry);
+                    ANCIENT.clone_into(&mut bucket.manager);
+                    bucket.subresource = None;
+                    surplus -= 1;
+                }
+                None if surplus > 0 => drop(oldest.insert(entry.api_version.clone(), entry)),
+                _ => entries.push(entry),
             }
-            updates.sort_by(|a, b| self.entries[*a].order(&self.entries[*b]));
-            let version = |at: &usize| &self.entries[*at].api_version;
-            let pair = updates.iter().enumerate().find_map(|(rank, newer)| {
-                updates[..rank].iter().find(|older| version(older) == version(newer)).map(|older| (*older, *newer))
-            });
-            let Some((older, newer)) = pair else { return };
-            let merged = self.entries[older].set.union(&self.entries[newer].set);
-            self.entries[newer].set = merged;
-            ANCIENT.clone_into(&mut self.entries[newer].manager);
-            self.entries[newer].subresource = None;
-            self.entries.remove(older);
         }
+        entries.extend(oldest.into_values());
+        self.entries = entries;
     }
 
     /// Writes the managers into an object, in the order that clients expect.
@@ -238,8 +244,13 @@ pub(super) fn strip_managed(object: &mut Value) {
 
 /// Takes what the server keeps by itself out of an applied configuration; the name stays.
 pub(super) fn strip_server_fields(applied: &mut Value) {
-    if let Some(Value::Object(metadata)) = applied.get_mut("metadata") {
-        metadata.retain(|name, _| name == "name" || name == "namespace" || !SERVER_METADATA.contains(&name.as_str()));
+    let Value::Object(fields) = applied else { return };
+    match fields.get_mut("metadata") {
+        Some(Value::Object(metadata)) => metadata
+            .retain(|name, _| name == "name" || name == "namespace" || !SERVER_METADATA.contains(&name.as_str())),
+        // The server keeps metadata as such.
+        Some(Value::Null) => drop(fields.shift_remove("metadata")),
+        _ => {}
     }
 }
 

@@ -4,10 +4,13 @@
 //! `$deleteFromPrimitiveList/<field>`. Directives and nulls never reach the result. Where the schema does not know a
 //! field, it merges like a merge patch.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::bounds::{check_depth, describe};
 use super::error::PatchError;
+use super::merge::remove_nulls;
 use super::path::Path;
 use super::walk::check_container;
 use crate::tree::Schema;
@@ -89,6 +92,7 @@ fn merge_object(
         }
     }
     retain_keys(target, patch, place)?;
+    remove_nulls(target, patch);
     for (name, value) in patch {
         let at = place.field(name);
         match Name::of(name) {
@@ -126,7 +130,8 @@ fn merge_field(
     let inner = inner.as_ref();
     check_container(inner, change.value, place)?;
     match change.value {
-        Value::Null => drop(target.shift_remove(name)),
+        // Removed before, with all others.
+        Value::Null => {}
         Value::Object(patch) => {
             let absent = !target.contains_key(name);
             if absent && Directive::of(patch, place)? == Directive::Delete {
@@ -179,7 +184,8 @@ fn retain_keys(
         return Ok(());
     };
     let keys = as_list(keys, &place.field(RETAIN_KEYS))?;
-    let named = |name: &String| keys.iter().any(|key| key.as_str() == Some(name));
+    let keys: HashSet<&str> = keys.iter().filter_map(Value::as_str).collect();
+    let named = |name: &String| keys.contains(name.as_str());
     for (name, value) in patch {
         if matches!(Name::of(name), Name::Field) && !value.is_null() && !named(name) {
             return Err(PatchError::NotRetained { field: place.field(name).to_string() });
@@ -195,9 +201,9 @@ fn delete_from_list(
     gone: &Value,
     place: &Path<'_>,
 ) -> Result<(), PatchError> {
-    let gone = as_list(gone, place)?;
+    let gone: HashSet<String> = as_list(gone, place)?.iter().map(Value::to_string).collect();
     if let Some(Value::Array(items)) = target.get_mut(field) {
-        items.retain(|item| !gone.contains(item));
+        items.retain(|item| !gone.contains(&item.to_string()));
     }
     Ok(())
 }
@@ -210,5 +216,7 @@ fn as_list<'a>(value: &'a Value, place: &Path<'_>) -> Result<&'a [Value], PatchE
     })
 }
 
+#[cfg(test)]
+mod table;
 #[cfg(test)]
 mod tests;

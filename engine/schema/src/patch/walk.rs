@@ -88,7 +88,8 @@ fn item<'a>(identity: &Identity<'_>, schema: Option<&Schema>, value: &'a Value) 
     Child { element, schema: schema.cloned(), value, named: false }
 }
 
-/// The path element of an item; a missing key takes its field's default, and is left out where there is none.
+/// The path element of an item; a key that is missing or `null` takes its field's default, and is left out where there
+/// is none.
 pub(super) fn element_of(identity: &Identity<'_>, schema: Option<&Schema>, value: &Value) -> Option<Element> {
     let Identity::ByKeys(keys) = identity else {
         return Scalar::of(value).filter(|_| !value.is_null()).map(Element::Item);
@@ -97,7 +98,7 @@ pub(super) fn element_of(identity: &Identity<'_>, schema: Option<&Schema>, value
     let mut found = Vec::with_capacity(keys.len());
     for key in *keys {
         let default = || schema?.field(key)?.default().and_then(Scalar::of);
-        let scalar = match fields.get(&**key) {
+        let scalar = match fields.get(&**key).filter(|value| !value.is_null()) {
             Some(value) => Some(Scalar::of(value)?),
             None => default(),
         };
@@ -284,6 +285,7 @@ mod tests {
             (json!("x"), "spec.template.spec.containers: must be a list, not a string"),
             (json!(["x"]), "spec.template.spec.containers[0]: must be an object, not a string"),
             (json!([{"image": "x"}]), "spec.template.spec.containers[0]: the merge key name is missing"),
+            (json!([{"name": null}]), "spec.template.spec.containers[0]: the merge key name is missing"),
             (json!([{"name": {}}]), "spec.template.spec.containers[0]: the merge key name is missing"),
             (json!([{"name": "a"}, {"name": "a"}]), "containers[1]: the item [name=\"a\"] is there more than once"),
             (json!([{"name": "a", "ports": [{"containerPort": []}]}]), "containers[0].ports[0]"),

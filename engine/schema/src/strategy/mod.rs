@@ -32,6 +32,8 @@ mod storage;
 mod volume;
 mod workload;
 
+pub use pod::validate_ephemeral_containers;
+
 use std::sync::Arc;
 
 use serde_json::Value;

@@ -56,8 +56,7 @@ pub(super) fn validate<'a>(
     security(&container["securityContext"], &path.field("securityContext"), errors);
 }
 
-/// Checks which image a container runs.
-pub(super) fn image(container: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+fn image(container: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let image = lookup::text(container, "image");
     if image.is_empty() {
         errors.push(FieldError::required(&path.field("image"), ""));

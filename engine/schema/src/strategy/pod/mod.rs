@@ -1,9 +1,9 @@
 //! Pods, and the pod templates of workloads, which share everything but the status.
 
-mod below;
 mod container;
 mod defaults;
 mod env;
+mod ephemeral;
 mod probe;
 mod quality;
 mod resources;
@@ -15,6 +15,7 @@ mod volume;
 use serde_json::{Value, json};
 
 pub(super) use defaults::fill_spec;
+pub use ephemeral::validate_ephemeral_containers;
 pub(super) use resources::nanos;
 pub(super) use scheduling::{node_selector, tolerations};
 pub(super) use spec::validate_template;
@@ -52,6 +53,9 @@ impl Strategy for Pod {
             Some(spec) => spec::validate(spec, &path, &mut errors),
             None => errors.push(FieldError::required(&path, "")),
         }
+        if old.is_none() && !lookup::list(object, "spec.ephemeralContainers").is_empty() {
+            errors.push(FieldError::forbidden(&path.field("ephemeralContainers"), "cannot be set on create"));
+        }
         if let Some(old) = old {
             update::validate(&object["spec"], &old["spec"], &path, &mut errors);
         }
@@ -60,8 +64,8 @@ impl Strategy for Pod {
 
     fn validate_below(&self, subresource: &str, object: &Value, old: &Value) -> Vec<FieldError> {
         match subresource {
-            "ephemeralcontainers" => below::ephemeral(object, old),
-            "resize" => below::resize(object, old),
+            "ephemeralcontainers" => validate_ephemeral_containers(object, old),
+            "resize" => resources::validate_resize(object, old),
             _ => super::status::conditions(object),
         }
     }

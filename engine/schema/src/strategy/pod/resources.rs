@@ -47,3 +47,22 @@ fn resource_name(name: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     };
     errors.push(FieldError::invalid(path, &name.into(), &problem));
 }
+
+/// Checks a write of the containers' resources.
+pub(super) fn validate_resize(object: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let spec = Path::Root.field("spec");
+    for list in ["containers", "initContainers"] {
+        let list_path = spec.field(list);
+        for (index, each) in lookup::list(&object["spec"], list).iter().enumerate() {
+            let path = list_path.index(index);
+            validate(&each["resources"], &path.field("resources"), &mut errors);
+        }
+    }
+    let (before, after) = (super::quality::class(&old["spec"]), super::quality::class(&object["spec"]));
+    if before != after {
+        let detail = "Pod QOS Class may not change as a result of resizing";
+        errors.push(FieldError::invalid(&spec, &after.into(), detail));
+    }
+    errors
+}

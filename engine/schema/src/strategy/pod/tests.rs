@@ -249,17 +249,19 @@ fn subresources_of_a_pod_add_and_resize() {
     let write = |subresource: &str, field: &str, value: Value, live: &Value| {
         let mut wished = live.clone();
         wished["spec"][field] = value;
-        let next = resource.isolate(subresource, &wished, live).expect("a part of a pod");
+        let mut next = resource.isolate(subresource, &wished, live).expect("a part of a pod");
+        resource.strategy().default(&mut next);
         let found = resource.strategy().validate_below(subresource, &next, live);
         (next, found.into_iter().map(|error| error.field).collect::<Vec<_>>())
     };
     let debug = json!([{ "name": "d", "image": "busybox", "targetContainerName": "c" }]);
     let (with_debug, found) = write("ephemeralcontainers", "ephemeralContainers", debug, &old);
     assert_eq!(found, Vec::<String>::new());
-    let wrong = json!([{ "name": "c", "image": "x", "ports": [], "targetContainerName": "gone" }]);
+    let wrong =
+        json!([{ "name": "c", "image": "x", "ports": [{ "containerPort": 80 }], "targetContainerName": "gone" }]);
     let found = write("ephemeralcontainers", "ephemeralContainers", wrong, &with_debug).1;
     let at = |field: &str| format!("spec.ephemeralContainers[0].{field}");
-    assert_eq!(found, ["spec.ephemeralContainers".to_owned(), at("name"), at("targetContainerName"), at("ports")]);
+    assert_eq!(found, ["spec.ephemeralContainers".to_owned(), at("name"), at("ports"), at("targetContainerName")]);
     let container = |cpu: Value| json!([{ "name": "c", "image": "other", "resources": { "requests": cpu } }]);
     let (resized, found) = write("resize", "containers", container(json!({ "cpu": "2" })), &old);
     assert_eq!(found, Vec::<String>::new());

@@ -1,8 +1,7 @@
-//! The bytes of a layer: decompressed by what they begin with (gzip, zstd or plain), hashed, and metered so that neither
+//! The bytes of a layer or an archive of images: decompressed by what they begin with (gzip, zstd or plain), hashed, and metered so that neither
 //! the archive as a whole nor the headers between two entries can grow without bound.
 
 use std::cell::RefCell;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::rc::Rc;
 
@@ -10,11 +9,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::Digest;
 
-const GZIP: [u8; 2] = [0x1f, 0x8b];
-const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// Bytes that the headers between two entries of an archive (long names, extended attributes) may take.
+pub(crate) const HEADER_LIMIT: u64 = 1 << 20;
+/// How gzip and zstd begin.
+pub(crate) const GZIP: [u8; 2] = [0x1f, 0x8b];
+pub(crate) const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// A decompressing, hashing, metered reader of one layer.
-pub(super) struct Source {
+/// A decompressing, hashing, metered reader.
+pub(crate) struct Source {
     input: Box<dyn Read>,
     state: Rc<RefCell<State>>,
 }
@@ -27,11 +29,11 @@ struct State {
 
 /// The caller's hand on a [`Source`] that a tar reader owns.
 #[derive(Clone)]
-pub(super) struct Meter(Rc<RefCell<State>>);
+pub(crate) struct Meter(Rc<RefCell<State>>);
 
 impl Source {
-    pub(super) fn open(file: File) -> io::Result<Self> {
-        let mut reader = BufReader::with_capacity(1 << 17, file);
+    pub(crate) fn open(input: impl Read + 'static) -> io::Result<Self> {
+        let mut reader = BufReader::with_capacity(1 << 17, input);
         let start = reader.fill_buf()?;
         let input: Box<dyn Read> = if start.starts_with(&GZIP) {
             Box::new(flate2::bufread::MultiGzDecoder::new(reader))
@@ -44,7 +46,7 @@ impl Source {
         Ok(Self { input, state: Rc::new(RefCell::new(state)) })
     }
 
-    pub(super) fn meter(&self) -> Meter {
+    pub(crate) fn meter(&self) -> Meter {
         Meter(Rc::clone(&self.state))
     }
 }
@@ -66,22 +68,22 @@ impl Read for Source {
 
 impl Meter {
     /// Lets at most this many further bytes through.
-    pub(super) fn allow(&self, bytes: u64) {
+    pub(crate) fn allow(&self, bytes: u64) {
         self.0.borrow_mut().allowance = bytes;
     }
 
     /// Bytes let through so far.
-    pub(super) fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.0.borrow().used
     }
 
     /// Whether the allowance is used up.
-    pub(super) fn exhausted(&self) -> bool {
+    pub(crate) fn exhausted(&self) -> bool {
         self.0.borrow().allowance == 0
     }
 
     /// The digest of all bytes so far.
-    pub(super) fn digest(&self) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         Digest::finish(self.0.borrow().hasher.clone())
     }
 }
