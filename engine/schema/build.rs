@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use flate2::{Compression, write::DeflateEncoder};
 
 /// The sources that OpenAPI documents depend on beside the definitions.
-const DOCUMENT_SOURCES: [&str; 3] = ["src/openapi/mod.rs", "src/openapi/paths.rs", "src/rows.rs"];
+const DOCUMENT_SOURCES: [&str; 2] = ["src/openapi", "src/rows"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -35,13 +35,21 @@ fn main() {
 
     let text = definitions::document(&definitions);
     // A document also changes with what writes its paths.
-    let written_by = DOCUMENT_SOURCES.map(|file| std::fs::read_to_string(file).expect("the crate is whole")).concat();
+    let written_by = DOCUMENT_SOURCES.map(|folder| sources(Path::new(folder))).concat();
     write(&out, "definitions.hash", definitions::fingerprint(format!("{text}{written_by}").as_bytes()).as_bytes());
     write(&out, "definitions.z", &deflate(text.as_bytes()));
     write(&out, "shapes.z", &deflate(definitions::shapes(&definitions).as_bytes()));
 
     let messages = source::messages(&source::locate("k8s-pb"));
     write(&out, "tags.txt", tags::table(&messages, &definitions, &pointers).as_bytes());
+}
+
+/// The text of a folder's files, in order of name.
+fn sources(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).expect("the crate is whole").flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    files.sort();
+    files.iter().map(|file| std::fs::read_to_string(file).expect("a source file is text")).collect()
 }
 
 fn write(out: &Path, name: &str, bytes: &[u8]) {

@@ -1,6 +1,7 @@
-//! The project's own chores: `cargo xtask tidy | test | cost | fuzz`.
+//! The project's own chores: `cargo xtask tidy | test | keys | cost | fuzz`.
 
 mod cost;
+mod keys;
 mod tidy;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use anyhow::{Context, Result, bail};
 const USAGE: &str = "usage: cargo xtask <verb>
   tidy    checks the arrows between the crates and the heads of the files
   test    builds the release binary and runs every test, the black-box ones as root
+  keys    compares what clients are told about merging with what Kubernetes tells; needs Python 3 with pip
   cost    measures the promises of SPECIFICATION.md and prints promise, measured, ratio; `cost api` those about load
   fuzz    throws mutated input at whatever reads what comes from outside: [--seconds N] [--inputs N] [--seed N] [TARGET...],
           or guided by coverage: --guided TARGET [OPTION OF LIBFUZZER...]";
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
     let done = match verb.as_str() {
         "tidy" => tidy::tidy(&root()),
         "test" => test(),
+        "keys" => keys::keys(),
         "fuzz" => fuzz(),
         "cost" => cost::cost(&std::env::args().nth(2).unwrap_or_default()),
         _ => {

@@ -42,19 +42,13 @@ pub(crate) fn may_go(object: &Value) -> bool {
         && object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
 }
 
-/// Whether the kind counts changes of its `spec`.
-pub(crate) fn counts_generations(resource: &Resource) -> bool {
-    let kind_counts = !resource.group.is_empty() || resource.kind == "Pod";
-    kind_counts && resource.subresource("status").is_some() && resource.schema().field("spec").is_some()
-}
-
 /// Checks name and namespace of a new object against its path, and gives it identity and birth.
 pub(crate) fn begin(resource: &Resource, namespace: Option<&str>, object: &mut Value) -> Result<(), ApiError> {
     if !text(object, "resourceVersion").is_empty() {
         return Err(ApiError::BadRequest("resourceVersion should not be set on objects to be created".into()));
     }
     place(namespace, object)?;
-    let counts = counts_generations(resource);
+    let counts = resource.strategy().generations().counted();
     let metadata = metadata(object);
     for field in OURS {
         metadata.shift_remove(field);

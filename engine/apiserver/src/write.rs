@@ -216,7 +216,7 @@ fn settle(place: &Place, change: &Change<'_>, old: &Value, mut new: Value) -> Re
     resource.strategy().default(&mut new);
     if change.part == Part::Main {
         resource.strategy().prepare_update(&mut new, old);
-        if meta::counts_generations(resource) && new["spec"] != old["spec"] {
+        if resource.strategy().generations().differ(&new, old) {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
             meta::metadata(&mut new).insert("generation".into(), generation.into());
         }

@@ -3,61 +3,112 @@
 use std::fmt::Write;
 
 use k8s_openapi::api::{
-    apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization,
-    autoscaling::v1 as autoscaling, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery,
-    policy::v1 as policy, rbac::v1 as rbac,
+    admissionregistration::v1 as admission, apps::v1 as apps, authentication::v1 as authentication,
+    authorization::v1 as authorization, autoscaling::v1 as autoscaling, autoscaling::v2 as autoscaling_v2,
+    batch::v1 as batch, certificates::v1 as certificates, coordination::v1 as coordination, core::v1 as core,
+    discovery::v1 as discovery, events::v1 as events, flowcontrol::v1 as flowcontrol, networking::v1 as networking,
+    node::v1 as node, policy::v1 as policy, rbac::v1 as rbac, resource::v1 as resource, scheduling::v1 as scheduling,
+    storage::v1 as storage,
 };
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as apiregistration;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 const REFERENCE: &str = "#/components/schemas/";
 
+/// Registers a type; gives its OpenAPI name.
+type Root = fn(&mut SchemaGenerator) -> String;
+
 /// Kinds that are stored: each gets a list kind as well.
-const STORED: [fn(&mut SchemaGenerator) -> String; 17] = [
+const STORED: &[Root] = &[
+    root::<core::ConfigMap>,
+    root::<core::Endpoints>,
+    root::<core::Event>,
+    root::<core::LimitRange>,
     root::<core::Namespace>,
     root::<core::Node>,
+    root::<core::PersistentVolume>,
+    root::<core::PersistentVolumeClaim>,
     root::<core::Pod>,
-    root::<core::Service>,
-    root::<core::ConfigMap>,
+    root::<core::PodTemplate>,
+    root::<core::ReplicationController>,
+    root::<core::ResourceQuota>,
     root::<core::Secret>,
+    root::<core::Service>,
     root::<core::ServiceAccount>,
-    root::<core::Event>,
-    root::<core::Endpoints>,
+    root::<admission::MutatingAdmissionPolicy>,
+    root::<admission::MutatingAdmissionPolicyBinding>,
+    root::<admission::MutatingWebhookConfiguration>,
+    root::<admission::ValidatingAdmissionPolicy>,
+    root::<admission::ValidatingAdmissionPolicyBinding>,
+    root::<admission::ValidatingWebhookConfiguration>,
+    root::<apiextensions::CustomResourceDefinition>,
+    root::<apiregistration::APIService>,
+    root::<apps::ControllerRevision>,
+    root::<apps::DaemonSet>,
     root::<apps::Deployment>,
     root::<apps::ReplicaSet>,
-    root::<discovery::EndpointSlice>,
+    root::<apps::StatefulSet>,
+    root::<autoscaling_v2::HorizontalPodAutoscaler>,
+    root::<autoscaling::HorizontalPodAutoscaler>,
+    root::<batch::CronJob>,
+    root::<batch::Job>,
+    root::<certificates::CertificateSigningRequest>,
     root::<coordination::Lease>,
+    root::<discovery::EndpointSlice>,
+    root::<events::Event>,
+    root::<flowcontrol::FlowSchema>,
+    root::<flowcontrol::PriorityLevelConfiguration>,
+    root::<networking::IPAddress>,
+    root::<networking::Ingress>,
+    root::<networking::IngressClass>,
+    root::<networking::NetworkPolicy>,
+    root::<networking::ServiceCIDR>,
+    root::<node::RuntimeClass>,
+    root::<policy::PodDisruptionBudget>,
     root::<rbac::ClusterRole>,
     root::<rbac::ClusterRoleBinding>,
     root::<rbac::Role>,
     root::<rbac::RoleBinding>,
+    root::<resource::DeviceClass>,
+    root::<resource::ResourceClaim>,
+    root::<resource::ResourceClaimTemplate>,
+    root::<resource::ResourceSlice>,
+    root::<scheduling::PriorityClass>,
+    root::<storage::CSIDriver>,
+    root::<storage::CSINode>,
+    root::<storage::CSIStorageCapacity>,
+    root::<storage::StorageClass>,
+    root::<storage::VolumeAttachment>,
+    root::<storage::VolumeAttributesClass>,
 ];
 
 /// Kinds that only travel in requests and replies.
-const TRANSIENT: [fn(&mut SchemaGenerator) -> String; 15] = [
+const TRANSIENT: &[Root] = &[
     root::<autoscaling::Scale>,
     root::<policy::Eviction>,
     root::<core::Binding>,
+    root::<authentication::SelfSubjectReview>,
+    root::<authentication::TokenRequest>,
+    root::<authentication::TokenReview>,
+    root::<authorization::LocalSubjectAccessReview>,
     root::<authorization::SelfSubjectAccessReview>,
     root::<authorization::SelfSubjectRulesReview>,
-    root::<authentication::SelfSubjectReview>,
     root::<authorization::SubjectAccessReview>,
-    root::<authorization::LocalSubjectAccessReview>,
-    root::<authentication::TokenReview>,
-    root::<authentication::TokenRequest>,
     root::<meta::DeleteOptions>,
-    root::<meta::ListMeta>,
-    root::<meta::Patch>,
-    root::<meta::Status>,
-    root::<meta::LabelSelector>,
 ];
+
+/// What documents refer to beside the kinds.
+const PARTS: &[Root] =
+    &[root::<meta::ListMeta>, root::<meta::Patch>, root::<meta::Status>, root::<meta::LabelSelector>];
 
 /// The kinds a protobuf body may hold.
 pub(crate) fn message_roots() -> Vec<String> {
     let mut generator = generator();
-    STORED.iter().chain(&TRANSIENT[..11]).map(|root| root(&mut generator)).collect()
+    STORED.iter().chain(TRANSIENT).map(|root| root(&mut generator)).collect()
 }
 
 fn root<T: JsonSchema>(generator: &mut SchemaGenerator) -> String {
@@ -75,7 +126,7 @@ fn generator() -> SchemaGenerator {
 pub(crate) fn generate() -> Map<String, Value> {
     let mut generator = generator();
     let stored: Vec<String> = STORED.iter().map(|root| root(&mut generator)).collect();
-    for root in TRANSIENT {
+    for root in TRANSIENT.iter().chain(PARTS) {
         root(&mut generator);
     }
     let mut definitions = generator.take_definitions(false);
@@ -89,10 +140,23 @@ pub(crate) fn generate() -> Map<String, Value> {
             "io.k8s.apimachinery.pkg.util.intstr.IntOrString" => {
                 one_of(definition, &["integer", "string"], "int-or-string");
             }
+            _ if is_any(name) => retain_prose(definition),
             _ => wrap_references(definition),
         }
     }
     definitions
+}
+
+/// Types that hold any JSON, or one of several things that no plain type describes.
+fn is_any(name: &str) -> bool {
+    let any = ["JSON", "JSONSchemaPropsOrArray", "JSONSchemaPropsOrBool", "JSONSchemaPropsOrStringArray"];
+    name.rsplit_once('.').is_some_and(|(package, name)| package.ends_with("apiextensions.v1") && any.contains(&name))
+}
+
+/// Such a type is described in words alone.
+fn retain_prose(definition: &mut Value) {
+    let object = definition.as_object_mut().expect("a definition is an object");
+    object.retain(|key, _| key == "description");
 }
 
 fn list_of(name: &str) -> Value {

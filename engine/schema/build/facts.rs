@@ -4,12 +4,18 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value, json};
 
+/// Where the packages are that are not below `io.k8s.api`.
+const ELSEWHERE: [(&str, &str); 3] = [
+    ("apiextensions", "io.k8s.apiextensions-apiserver.pkg.apis"),
+    ("apiregistration", "io.k8s.kube-aggregator.pkg.apis"),
+    ("meta", "io.k8s.apimachinery.pkg.apis"),
+];
+
 /// `core.v1.Pod` in full.
 fn definition_name(short: &str) -> String {
-    match short.strip_prefix("meta.") {
-        Some(rest) => format!("io.k8s.apimachinery.pkg.apis.meta.{rest}"),
-        None => format!("io.k8s.api.{short}"),
-    }
+    let package = short.split('.').next().expect("split yields a part");
+    let root = ELSEWHERE.iter().find(|(name, _)| *name == package).map_or("io.k8s.api", |(_, root)| *root);
+    format!("{root}.{short}")
 }
 
 fn lines(text: &str) -> impl Iterator<Item = &str> {
@@ -28,6 +34,7 @@ pub(crate) fn annotate(definitions: &mut Map<String, Value>, keys: &str) {
         while let Some(word) = words.next() {
             match word.split_once('=').unwrap_or((word, "")) {
                 ("atomic", _) => insert(target, "map-type", json!("atomic")),
+                ("granular", _) => insert(target, "map-type", json!("granular")),
                 ("set", _) => insert(target, "list-type", json!("set")),
                 ("map", _) => {
                     let keys: Vec<&str> = words.next().expect("map is followed by its keys").split(',').collect();

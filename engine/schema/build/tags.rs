@@ -3,7 +3,8 @@
 //! Lines: `M name` opens a message; `tag name shape` is a field of it. A shape is a cardinality (`o` one, `r` repeated,
 //! `k` map by text, `e` embedded: its fields belong to the message around it), a type (`s` text, `b` bool, `i` integer,
 //! `d` number, `y` bytes, `m<n>` the n-th message, `T` time, `U` time with microseconds, `Q` quantity, `I` integer or
-//! text, `J` raw JSON, `L` a message that wraps a list of text), and `!` when zero values are kept.
+//! text, `J` raw JSON, `L` a message that wraps a list of text, `A<n>` the n-th message or a list of them, `B<n>` the n-th
+//! message or a bool, `C<n>` the n-th message or a list of text), and `!` when zero values are kept.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
@@ -14,18 +15,29 @@ use crate::definitions;
 use crate::source::{Cardinality, Field};
 
 /// Messages that Go embeds by value under these names: an empty one means "not given".
-const BY_VALUE: [&str; 11] = [
+const BY_VALUE: [&str; 22] = [
+    "conditions",
     "daemonEndpoints",
+    "deprecatedSource",
+    "devices",
     "kubeletEndpoint",
     "lastState",
+    "limitResponse",
     "loadBalancer",
     "metadata",
+    "nodeInfo",
+    "port",
+    "regarding",
     "resources",
     "source",
     "spec",
     "state",
     "status",
     "strategy",
+    "template",
+    "updateStrategy",
+    "user",
+    "userInfo",
 ];
 
 struct Table<'a> {
@@ -46,19 +58,28 @@ pub(crate) fn table(
     definitions: &Map<String, Value>,
     pointers: &HashSet<(String, String)>,
 ) -> String {
-    let names =
-        definitions.keys().map(|name| (name.trim_start_matches("io.k8s.").to_lowercase(), name.as_str())).collect();
+    let names = definitions.keys().map(|name| (message_path(name), name.as_str())).collect();
     let paths = messages.keys().map(|path| (path.to_lowercase(), path.as_str())).collect();
     let numbers = HashMap::new();
     let mut table = Table { messages, definitions, pointers, names, paths, numbers, bodies: Vec::new() };
     for root in definitions::message_roots() {
-        let path = table.paths.get(&root.trim_start_matches("io.k8s.").to_lowercase()).copied();
+        let path = table.path_of(&root);
         table.message(path.unwrap_or_else(|| panic!("k8s-pb has no message for {root}")), &root);
     }
     table.bodies.concat()
 }
 
-impl Table<'_> {
+/// The path of a definition's message, in lower case.
+fn message_path(definition: &str) -> String {
+    definition.trim_start_matches("io.k8s.").replace('-', "_").to_lowercase()
+}
+
+/// A JSON name as prost would spell it: only letters and digits, in lower case.
+fn plain_name(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase()
+}
+
+impl<'a> Table<'a> {
     /// The number of a message whose fields are named by a definition; reads it when it is new.
     fn message(&mut self, path: &str, definition: &str) -> usize {
         let key = (path.to_owned(), definition.to_owned());
@@ -79,8 +100,20 @@ impl Table<'_> {
         number
     }
 
+    /// The message of a definition. A version that the crate does not know yet is written as the one before it was.
+    fn path_of(&self, definition: &str) -> Option<&'a str> {
+        let path = message_path(definition);
+        self.paths.get(&path).or_else(|| self.paths.get(&path.replace(".v1.", ".v1beta1."))).copied()
+    }
+
+    /// The definition that a message is of.
+    fn definition_of(&self, path: &str) -> Option<&'a str> {
+        let path = path.to_lowercase();
+        self.names.get(&path).or_else(|| self.names.get(&path.replace(".v1beta1.", ".v1."))).copied()
+    }
+
     fn is_own(&self, path: &str, definition: &str) -> bool {
-        self.names.get(&path.to_lowercase()) == Some(&definition)
+        self.definition_of(path) == Some(definition)
     }
 
     fn properties(&self, definition: &str) -> Option<&Map<String, Value>> {
@@ -88,7 +121,7 @@ impl Table<'_> {
     }
 
     fn property(&self, definition: &str, name: &str) -> Option<String> {
-        self.properties(definition)?.keys().find(|key| key.to_lowercase() == name).cloned()
+        self.properties(definition)?.keys().find(|key| plain_name(key) == name).cloned()
     }
 
     fn field(&mut self, field: &Field, definition: &str) -> Option<(String, String)> {
@@ -121,14 +154,25 @@ impl Table<'_> {
             "MicroTime" => "U",
             "Quantity" => "Q",
             "IntOrString" => "I",
-            "FieldsV1" | "RawExtension" => "J",
+            "FieldsV1" | "Json" | "RawExtension" => "J",
             "ExtraValue" | "Verbs" => "L",
             _ => "",
         };
         if !special.is_empty() {
             return special.to_owned();
         }
-        let definition = self.names.get(&path.to_lowercase()).copied();
+        if let Some((either, or)) = path.rsplit_once("Or") {
+            let letter = match or {
+                "Array" => 'A',
+                "Bool" => 'B',
+                "StringArray" => 'C',
+                _ => ' ',
+            };
+            if letter != ' ' {
+                return self.message_shape(either).replacen('m', &letter.to_string(), 1);
+            }
+        }
+        let definition = self.definition_of(path);
         let definition = definition.unwrap_or_else(|| panic!("no definition for the message {path}"));
         format!("m{}", self.message(path, definition))
     }

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::registry::Registry;
-use crate::resource::{Gvk, Name, Resource, Subresource, VERBS, VirtualResource, api_version};
+use crate::resource::{Gvk, Name, Resource, Subresource, VirtualResource, api_version};
 
 /// A resource of either sort, as a document lists it.
 enum Entry<'a> {
@@ -139,7 +139,7 @@ impl Entry<'_> {
                     "singularName": each.singular,
                     "namespaced": each.namespaced,
                     "kind": each.kind,
-                    "verbs": VERBS,
+                    "verbs": each.verbs,
                 });
                 names_into(&mut own, &each.short_names, &each.categories);
                 let below = each.subresources.iter().map(|sub| plain_subresource(each, sub));
@@ -154,7 +154,7 @@ impl Entry<'_> {
             Self::Virtual(each) => json!({
                 "resource": each.plural,
                 "responseKind": response(each.kind),
-                "scope": if each.namespaced { "Namespaced" } else { "Cluster" },
+                "scope": scope(each.namespaced),
                 "singularResource": each.singular,
                 "verbs": each.verbs,
             }),
@@ -162,9 +162,9 @@ impl Entry<'_> {
                 let mut own = json!({
                     "resource": each.plural,
                     "responseKind": response(&each.kind),
-                    "scope": if each.namespaced { "Namespaced" } else { "Cluster" },
+                    "scope": scope(each.namespaced),
                     "singularResource": each.singular,
-                    "verbs": VERBS,
+                    "verbs": each.verbs,
                 });
                 names_into(&mut own, &each.short_names, &each.categories);
                 let below: Vec<Value> = each.subresources.iter().map(|sub| aggregated_subresource(each, sub)).collect();
@@ -175,6 +175,10 @@ impl Entry<'_> {
             }
         }
     }
+}
+
+fn scope(namespaced: bool) -> &'static str {
+    if namespaced { "Namespaced" } else { "Cluster" }
 }
 
 fn names_into(entry: &mut Value, short_names: &[Name], categories: &[Name]) {
@@ -226,6 +230,11 @@ mod tests {
         assert_eq!(named("nodes")["namespaced"], false);
         assert_eq!(named("pods/log")["verbs"], json!(["get"]));
         assert_eq!(named("pods/eviction")["group"], "policy");
+        assert_eq!(named("pods/exec")["kind"], "PodExecOptions");
+        assert_eq!(named("bindings")["namespaced"], true);
+        assert!(
+            !named("namespaces")["verbs"].as_array().is_some_and(|verbs| verbs.contains(&json!("deletecollection")))
+        );
         let apps = registry.api_resources("apps", "v1").expect("apps is served");
         let scale =
             apps["resources"].as_array().and_then(|all| all.iter().find(|each| each["name"] == "deployments/scale"));
@@ -239,21 +248,20 @@ mod tests {
         let groups = registry.api_groups();
         let names: Vec<&str> =
             groups["groups"].as_array().expect("groups").iter().filter_map(|each| each["name"].as_str()).collect();
-        assert_eq!(
-            names,
-            [
-                "apps",
-                "authentication.k8s.io",
-                "authorization.k8s.io",
-                "coordination.k8s.io",
-                "discovery.k8s.io",
-                "rbac.authorization.k8s.io"
-            ]
-        );
+        let mut sorted = names.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(names, sorted);
+        for group in ["apps", "authentication.k8s.io", "batch", "events.k8s.io", "rbac.authorization.k8s.io"] {
+            assert!(names.contains(&group), "{group}");
+        }
         let apps = registry.api_group("apps").expect("apps is served");
         assert_eq!(apps["preferredVersion"], json!({ "groupVersion": "apps/v1", "version": "v1" }));
         assert!(registry.api_group("").is_none());
-        assert!(registry.api_group("batch").is_none());
+        assert!(registry.api_group("extensions").is_none());
+        let scaling = registry.api_group("autoscaling").expect("autoscaling is served");
+        assert_eq!(scaling["preferredVersion"]["version"], "v2");
+        assert_eq!(scaling["versions"].as_array().map(Vec::len), Some(2));
     }
 
     #[test]
@@ -266,9 +274,34 @@ mod tests {
         let pods = pods.expect("pods are listed");
         assert_eq!(pods["scope"], "Namespaced");
         assert_eq!(pods["responseKind"], json!({ "group": "", "version": "v1", "kind": "Pod" }));
-        assert_eq!(pods["subresources"].as_array().map(Vec::len), Some(9));
+        let below: Vec<&str> = pods["subresources"]
+            .as_array()
+            .expect("pods have subresources")
+            .iter()
+            .filter_map(|each| each["subresource"].as_str())
+            .collect();
+        assert_eq!(
+            below,
+            [
+                "attach",
+                "binding",
+                "ephemeralcontainers",
+                "eviction",
+                "exec",
+                "log",
+                "portforward",
+                "proxy",
+                "resize",
+                "status",
+            ]
+        );
         let named = registry.aggregated(false);
-        assert_eq!(named["items"].as_array().map(Vec::len), Some(6));
-        assert_eq!(named["items"][1]["versions"][0]["resources"][0]["verbs"], json!(["create"]));
+        let groups = named["items"].as_array().expect("groups");
+        assert_eq!(groups.len(), registry.api_groups()["groups"].as_array().expect("groups").len());
+        let group =
+            |name: &str| groups.iter().find(|each| each["metadata"]["name"] == name).expect("the group is listed");
+        let reviews = &group("authorization.k8s.io")["versions"][0]["resources"];
+        assert_eq!(reviews[0]["resource"], "localsubjectaccessreviews");
+        assert_eq!((&reviews[0]["scope"], &reviews[0]["verbs"]), (&json!("Namespaced"), &json!(["create"])));
     }
 }

@@ -23,6 +23,8 @@ pub enum Reason {
     Forbidden,
     /// It is longer than it may be.
     TooLong,
+    /// It has more items than it may have.
+    TooMany,
     /// It is of another type.
     TypeInvalid,
     /// It names something that is not there.
@@ -39,6 +41,7 @@ impl Reason {
             Self::Duplicate => "FieldValueDuplicate",
             Self::Forbidden => "FieldValueForbidden",
             Self::TooLong => "FieldValueTooLong",
+            Self::TooMany => "FieldValueTooMany",
             Self::TypeInvalid => "FieldValueTypeInvalid",
             Self::NotFound => "FieldValueNotFound",
         }
@@ -97,6 +100,10 @@ impl FieldError {
 
     pub(crate) fn too_long(path: &Path<'_>, limit: usize) -> Self {
         Self::new(path, Reason::TooLong, "Too long", &format!("may not be more than {limit} bytes"))
+    }
+
+    pub(crate) fn too_many(path: &Path<'_>, count: usize, limit: usize) -> Self {
+        Self::new(path, Reason::TooMany, &format!("Too many: {count}"), &format!("must have at most {limit} items"))
     }
 
     pub(crate) fn not_found(path: &Path<'_>, value: &Value) -> Self {

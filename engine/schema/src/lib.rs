@@ -2,6 +2,7 @@
 //!
 //! Everything here is a pure function over `serde_json::Value`. It knows nothing of HTTP, storage or identity.
 
+mod convert;
 mod decode;
 mod definitions;
 mod discovery;
@@ -27,7 +28,7 @@ pub use error::{DecodeError, SchemaError};
 pub use invalid::{FieldError, Reason};
 pub use registry::Registry;
 pub use resource::{Conversion, Convert, Gvk, Kept, Name, Resource, Subresource, VirtualResource};
-pub use strategy::{Strategy, validate_ephemeral_containers};
+pub use strategy::{Generations, Strategy, validate_ephemeral_containers};
 pub use table::{IncludeObject, TableInput, human_duration, table};
 pub use tree::{Kind, ListType, PatchStrategy, Schema};
 pub use walk::{apply_defaults, check_types, prune};

@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 use crate::decode::Tags;
 use crate::definitions;
 use crate::resource::{Conversion, Kept, Name, Resource, VirtualResource};
-use crate::rows::{ROWS, Row, TRANSIENT, VIRTUAL};
+use crate::rows::{Row, TRANSIENT, VIRTUAL, rows};
+use crate::strategy;
 use crate::tree::Schema;
 
 /// The served kinds. Cheap to share, never changes: custom resources make another one.
@@ -31,10 +32,12 @@ impl Registry {
     /// The kinds that are compiled in.
     pub fn builtin() -> Self {
         let shapes = definitions::shapes();
-        let roots = ROWS.iter().map(|row| row.definition).chain(TRANSIENT.iter().map(|(_, _, definition)| *definition));
+        let stored: Vec<String> = rows().map(Row::definition).collect();
+        let transient = TRANSIENT.iter().map(|(_, _, definition)| *definition);
+        let roots = stored.iter().map(String::as_str).chain(transient);
         let mut schemas = Schema::from_definitions(&shapes, roots).expect("the embedded definitions are whole");
-        let resources = ROWS.iter().map(|row| Arc::new(resource(row, &mut schemas))).collect();
-        let builtin = Arc::new(Builtin { count: ROWS.len(), transient: schemas, tags: OnceLock::new() });
+        let resources: Vec<_> = rows().map(|row| Arc::new(resource(row, &mut schemas))).collect();
+        let builtin = Arc::new(Builtin { count: resources.len(), transient: schemas, tags: OnceLock::new() });
         Self::of(resources, builtin)
     }
 
@@ -47,6 +50,7 @@ impl Registry {
     }
 
     /// The kinds that are compiled in, and these.
+    #[must_use]
     pub fn with(&self, custom: impl IntoIterator<Item = Arc<Resource>>) -> Self {
         let builtin = self.resources.iter().take(self.builtin.count).cloned();
         Self::of(builtin.chain(custom).collect(), self.builtin.clone())
@@ -131,18 +135,19 @@ fn resource(row: &Row, schemas: &mut HashMap<String, Schema>) -> Resource {
         version: row.version.into(),
         kind: row.kind.into(),
         plural: row.plural.into(),
-        singular: row.singular.into(),
+        singular: row.singular().into(),
         short_names: row.short_names.iter().map(|name| (*name).into()).collect(),
         categories: row.categories.iter().map(|name| (*name).into()).collect(),
         namespaced: row.namespaced,
+        verbs: row.verbs,
         subresources: row.subresources.to_vec(),
         returns_deleted: row.returns_deleted,
         kept,
-        definition: row.definition.into(),
-        schema: schemas.remove(row.definition).expect("every row's definition is a root"),
+        definition: row.definition().into(),
+        schema: schemas.remove(&row.definition()).expect("every row's definition is a root"),
         columns: row.columns.into(),
         selectable: row.selectable.into(),
-        strategy: (row.strategy)(),
+        strategy: strategy::of(row.strategy),
     }
 }
 
@@ -164,7 +169,7 @@ mod tests {
     #[test]
     fn every_row_is_found_by_path_and_by_kind() {
         let registry = shared();
-        assert_eq!(registry.all().count(), 17);
+        assert_eq!(registry.all().count(), rows().count());
         for resource in registry.all() {
             let by_path = registry.find(&resource.group, &resource.version, &resource.plural).expect("found by path");
             let by_kind = registry.of_kind(&resource.api_version(), &resource.kind).expect("found by kind");
@@ -172,6 +177,44 @@ mod tests {
             assert_eq!(resource.schema().definition(), Some(resource.definition()));
         }
         assert!(registry.find("apps", "v1", "pods").is_none());
+    }
+
+    #[test]
+    fn two_versions_of_one_kind_are_kept_in_one_place() {
+        let registry = shared();
+        for (version, kind, kept) in
+            [("autoscaling/v1", "HorizontalPodAutoscaler", "autoscaling/v2"), ("events.k8s.io/v1", "Event", "v1")]
+        {
+            let resource = registry.of_kind(version, kind).expect("served");
+            assert_eq!(resource.kept_api_version(), kept);
+            let home = registry.of_kind(kept, kind).expect("served");
+            assert_eq!((&home.kept.group, &home.kept.plural), (&resource.kept.group, &resource.kept.plural));
+            let Conversion::With(convert) = resource.kept.conversion else { panic!("{version} is converted") };
+            let object = serde_json::json!({ "apiVersion": version, "kind": kind, "metadata": { "name": "a" } });
+            assert_eq!(convert(convert(object.clone(), kept), version), object);
+        }
+    }
+
+    #[test]
+    fn kinds_count_generations_of_what_they_are_told() {
+        let registry = shared();
+        let counted = |version: &str, kind: &str| {
+            registry.of_kind(version, kind).expect("served").strategy().generations().counted()
+        };
+        for (version, kind) in [
+            ("apps/v1", "Deployment"),
+            ("v1", "Pod"),
+            ("v1", "PodTemplate"),
+            ("batch/v1", "Job"),
+            ("networking.k8s.io/v1", "NetworkPolicy"),
+        ] {
+            assert!(counted(version, kind), "{kind}");
+        }
+        for (version, kind) in
+            [("v1", "ConfigMap"), ("v1", "Service"), ("v1", "Namespace"), ("coordination.k8s.io/v1", "Lease")]
+        {
+            assert!(!counted(version, kind), "{kind}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::lookup;
-use crate::strategy::Strategy;
+use crate::strategy::{Strategy, below};
 use crate::tree::Schema;
 
 /// A name that is either known when compiling (built-in kinds) or not (custom resources).
@@ -120,6 +120,8 @@ pub struct Resource {
     pub categories: Vec<Name>,
     /// Whether objects live in namespaces.
     pub namespaced: bool,
+    /// What can be done with it.
+    pub verbs: &'static [&'static str],
     /// The paths below an object.
     pub subresources: Vec<Subresource>,
     /// Whether a delete answers with the object instead of a `Status`; clients with typed replies depend on it.
@@ -162,6 +164,13 @@ impl Resource {
     /// The subresource of a name.
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {
         self.subresources.iter().find(|each| each.name == name)
+    }
+
+    /// The live object with the part that a subresource writes (`status`, `approval`, `finalize`, `ephemeralcontainers`,
+    /// `resize`) taken from the wished one; `None` for a subresource that is no part of its object.
+    pub fn isolate(&self, subresource: &str, wished: &Value, live: &Value) -> Option<Value> {
+        self.subresource(subresource)?;
+        below::isolate(subresource, wished, live)
     }
 
     /// The name of the OpenAPI definition of one object.
@@ -217,7 +226,7 @@ pub struct VirtualResource {
     pub plural: &'static str,
     /// Name of one object in lower case.
     pub singular: &'static str,
-    /// Whether it is asked within a namespace.
+    /// Whether it is asked for within a namespace.
     pub namespaced: bool,
     /// What can be done with it.
     pub verbs: &'static [&'static str],

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Number, Value};
 
 use super::json::decode_below;
-use super::tags::{Cardinality, Field, Kind, Tags};
+use super::tags::{Cardinality, Field, Kind, Or, Tags};
 use super::wire::{Reader, Wire};
 use super::{MAX_BODY, MAX_DEPTH};
 use crate::error::DecodeError;
@@ -195,8 +195,10 @@ impl Decoder<'_> {
         wire: Wire<'_>,
         before: Option<Value>,
     ) -> Result<Value, DecodeError> {
-        let Kind::Message(number) = kind else {
-            return scalar(kind, wire, depth).map_err(|problem| broken(path, problem));
+        let number = match kind {
+            Kind::Message(number) => number,
+            Kind::Either(or, number) => return self.either(path, depth, or, number, wire),
+            _ => return scalar(kind, wire, depth).map_err(|problem| broken(path, problem)),
         };
         let bytes = bytes(wire).map_err(|problem| broken(path, problem))?;
         let mut object = match before {
@@ -205,6 +207,37 @@ impl Decoder<'_> {
         };
         self.message(path, below(path, depth)?, number, bytes, &mut object)?;
         Ok(Value::Object(object))
+    }
+}
+
+impl Decoder<'_> {
+    /// A message, or what stands in its place: `false` and the empty list are what an empty body says.
+    fn either(
+        &self,
+        path: &Path<'_>,
+        depth: usize,
+        or: Or,
+        number: usize,
+        wire: Wire<'_>,
+    ) -> Result<Value, DecodeError> {
+        let fail = |problem| broken(path, problem);
+        let (mut one, mut list, mut flag) = (None, Vec::new(), false);
+        let mut fields = Reader::new(bytes(wire).map_err(fail)?);
+        while let Some((tag, wire)) = fields.next().map_err(fail)? {
+            match (or, tag) {
+                (Or::Messages | Or::Texts, 1) | (Or::Boolean, 2) => {
+                    one = Some(self.value(path, depth, Kind::Message(number), wire, None)?);
+                }
+                (Or::Messages, 2) => {
+                    let at = path.index(list.len());
+                    list.push(self.value(&at, below(path, depth)?, Kind::Message(number), wire, None)?);
+                }
+                (Or::Texts, 2) => list.push(text(wire).map_err(fail)?.into()),
+                (Or::Boolean, 1) => flag = wire.integer().unwrap_or(0) != 0,
+                _ => {}
+            }
+        }
+        Ok(one.unwrap_or(if or == Or::Boolean { flag.into() } else { list.into() }))
     }
 }
 
@@ -236,7 +269,7 @@ fn scalar(kind: Kind, wire: Wire<'_>, depth: usize) -> Result<Value, &'static st
         Kind::IntOrString => int_or_string(bytes(wire)?)?,
         Kind::RawJson => raw_json(bytes(wire)?, depth)?,
         Kind::TextList => text_list(bytes(wire)?)?,
-        Kind::Message(_) => return Err("a message where a plain value is expected"),
+        Kind::Message(_) | Kind::Either(..) => return Err("a message where a plain value is expected"),
     })
 }
 

@@ -55,6 +55,19 @@ pub(super) enum Kind {
     IntOrString,
     RawJson,
     TextList,
+    /// A message, or something else in its place.
+    Either(Or, usize),
+}
+
+/// What may stand in place of a message (1), as the field after it (2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Or {
+    /// A list of such messages.
+    Messages,
+    /// `true` or `false`; the tags are the other way round.
+    Boolean,
+    /// A list of text.
+    Texts,
 }
 
 impl Tags {
@@ -118,6 +131,9 @@ fn field(line: &'static str) -> Option<Field> {
         ("I", _) => Kind::IntOrString,
         ("J", _) => Kind::RawJson,
         ("L", _) => Kind::TextList,
+        ("A", number) => Kind::Either(Or::Messages, number.parse().ok()?),
+        ("B", number) => Kind::Either(Or::Boolean, number.parse().ok()?),
+        ("C", number) => Kind::Either(Or::Texts, number.parse().ok()?),
         _ => return None,
     };
     Some(Field { tag, name, cardinality, kind, keeps_zero })
@@ -133,7 +149,7 @@ mod tests {
         assert!(tags.messages.len() > 150, "{} messages", tags.messages.len());
         for message in &tags.messages {
             for field in &message.fields {
-                if let Kind::Message(number) = field.kind {
+                if let Kind::Message(number) | Kind::Either(_, number) = field.kind {
                     assert!(number < tags.messages.len(), "{}.{}", message.name, field.name);
                 }
             }

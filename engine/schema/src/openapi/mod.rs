@@ -144,7 +144,7 @@ mod tests {
                 assert!(schemas.contains_key(name), "{path} refers to {name}");
             }
         }
-        assert!(registry.openapi_document("apis/batch/v1").is_none());
+        assert!(registry.openapi_document("apis/batch/v1beta1").is_none());
     }
 
     #[test]

@@ -3,9 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{META, list_definition};
+use super::{META, document_path, list_definition};
 use crate::registry::Registry;
-use crate::resource::{Resource, Subresource, VirtualResource, api_version};
+use crate::resource::{Gvk, Resource, Subresource, VirtualResource, api_version};
 
 const PATCHES: [&str; 4] = [
     "application/apply-patch+yaml",
@@ -36,11 +36,12 @@ pub(super) fn stored(registry: &Registry, resource: &Resource, root: &str, paths
     if resource.namespaced {
         around.push(path_parameter("namespace"));
     }
-    let collection = [
-        ("get", list(&subject)),
-        ("post", write(&subject, "post", &subject.definition)),
-        ("delete", delete(&subject, "deletecollection")),
-    ];
+    let status = format!("{META}.Status");
+    let deleted = if resource.returns_deleted { &subject.definition } else { &status };
+    let mut collection = vec![("get", list(&subject)), ("post", write(&subject, "post", &subject.definition))];
+    if resource.verbs.contains(&"deletecollection") {
+        collection.push(("delete", delete(&subject, "deletecollection", &status)));
+    }
     paths.insert(within.clone(), item(&around, collection));
     let one = format!("{within}/{{name}}");
     around.push(path_parameter("name"));
@@ -48,7 +49,7 @@ pub(super) fn stored(registry: &Registry, resource: &Resource, root: &str, paths
         ("get", operation(&subject, "get", &subject.definition, Vec::new())),
         ("put", write(&subject, "put", &subject.definition)),
         ("patch", patch(&subject)),
-        ("delete", delete(&subject, "delete")),
+        ("delete", delete(&subject, "delete", deleted)),
     ];
     paths.insert(one.clone(), item(&around, object));
     for sub in &resource.subresources {
@@ -62,8 +63,14 @@ pub(super) fn created(resource: &VirtualResource, paths: &mut Map<String, Value>
         kind: json!({ "group": resource.group, "version": resource.version, "kind": resource.kind }),
         definition: resource.definition.to_owned(),
     };
-    let path = format!("/apis/{}/{}/{}", resource.group, resource.version, resource.plural);
-    paths.insert(path, item(&[], [("post", write(&subject, "post", &subject.definition))]));
+    let root = document_path(resource.group, resource.version);
+    let (within, around) = if resource.namespaced {
+        ("/namespaces/{namespace}", vec![path_parameter("namespace")])
+    } else {
+        ("", Vec::new())
+    };
+    let path = format!("/{root}{within}/{}", resource.plural);
+    paths.insert(path, item(&around, [("post", write(&subject, "post", &subject.definition))]));
 }
 
 fn below(registry: &Registry, sub: &Subresource, owner: &Subject, around: &[Value]) -> Value {
@@ -75,6 +82,10 @@ fn below(registry: &Registry, sub: &Subresource, owner: &Subject, around: &[Valu
     if sub.name == "log" {
         return item(around, [("get", log(subject))]);
     }
+    // A kind without a definition is not a body: it says how to connect.
+    if let Some(options) = sub.kind.filter(|_| own.is_none()) {
+        return item(around, sub.verbs.iter().map(|verb| (method(verb), connect(options))));
+    }
     let operations = sub.verbs.iter().filter_map(|verb| match *verb {
         "create" => Some(("post", write(subject, "post", &subject.definition))),
         "get" => Some(("get", operation(subject, "get", &subject.definition, Vec::new()))),
@@ -83,6 +94,24 @@ fn below(registry: &Registry, sub: &Subresource, owner: &Subject, around: &[Valu
         _ => None,
     });
     item(around, operations)
+}
+
+fn method(verb: &str) -> &'static str {
+    match verb {
+        "create" => "post",
+        "update" => "put",
+        "patch" => "patch",
+        "delete" => "delete",
+        _ => "get",
+    }
+}
+
+fn connect(options: Gvk) -> Value {
+    json!({
+        "responses": { "200": { "description": "OK", "content": { "*/*": { "schema": { "type": "string" } } } } },
+        "x-kubernetes-action": "connect",
+        "x-kubernetes-group-version-kind": { "group": options.group, "version": options.version, "kind": options.kind },
+    })
 }
 
 fn item<'a>(parameters: &[Value], operations: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
@@ -152,14 +181,14 @@ fn patch(subject: &Subject) -> Value {
     operation
 }
 
-fn delete(subject: &Subject, action: &str) -> Value {
+fn delete(subject: &Subject, action: &str, answer: &str) -> Value {
     let parameters = vec![
         query("dryRun", "string"),
         query("gracePeriodSeconds", "integer"),
         query("orphanDependents", "boolean"),
         query("propagationPolicy", "string"),
     ];
-    let mut operation = operation(subject, action, &format!("{META}.Status"), parameters);
+    let mut operation = operation(subject, action, answer, parameters);
     operation["requestBody"] =
         json!({ "content": { "*/*": { "schema": reference(&format!("{META}.DeleteOptions")) } } });
     operation

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::metadata::{self, text_rule};
+use super::rules::{Declared, Rule, check, fixed, one_of, required, text};
 use super::{Strategy, checks, keep};
 use crate::invalid::FieldError;
 use crate::lookup;
@@ -15,7 +16,7 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 const FINALIZER: &str = "kubernetes";
 
 /// `v1` `Namespace`
-pub(super) struct Namespace;
+pub(crate) struct Namespace;
 
 impl Strategy for Namespace {
     fn default(&self, object: &mut Value) {
@@ -53,7 +54,7 @@ impl Strategy for Namespace {
 }
 
 /// `v1` `Node`
-pub(super) struct Node;
+pub(crate) struct Node;
 
 impl Strategy for Node {
     fn prepare_update(&self, object: &mut Value, old: &Value) {
@@ -85,7 +86,7 @@ impl Strategy for Node {
 }
 
 /// `coordination.k8s.io/v1` `Lease`
-pub(super) struct Lease;
+pub(crate) struct Lease;
 
 impl Strategy for Lease {
     fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
@@ -108,7 +109,7 @@ impl Strategy for Lease {
 }
 
 /// `v1` `Event`
-pub(super) struct Event;
+pub(crate) struct Event;
 
 impl Strategy for Event {
     fn default(&self, object: &mut Value) {
@@ -131,11 +132,51 @@ impl Strategy for Event {
     }
 }
 
+/// `events.k8s.io/v1` `Event`
+pub(crate) static NEW_EVENT: Declared = Declared {
+    rules: &[
+        one_of("type", &["Normal", "Warning"]),
+        fixed("regarding"),
+        fixed("related"),
+        fixed("reason"),
+        fixed("action"),
+        fixed("note"),
+        fixed("reportingController"),
+        fixed("reportingInstance"),
+    ],
+    more: |object, old, errors| {
+        let about = lookup::text(object, "regarding.namespace");
+        let own = lookup::text(object, "metadata.namespace");
+        let fits = if about.is_empty() { matches!(own, "" | "default" | "kube-system") } else { about == own };
+        if !fits {
+            let regarding = Path::Root.field("regarding");
+            let detail = "does not match event.namespace";
+            errors.push(FieldError::invalid(&regarding.field("namespace"), &about.into(), detail));
+        }
+        // Who writes this version says when, who and what; what came from the older one need not.
+        let is_new = lookup::at(object, "eventTime").is_some();
+        if old.is_none() && (is_new || lookup::text(object, "deprecatedFirstTimestamp").is_empty()) {
+            check(WHO_AND_WHAT, object, None, errors);
+        }
+    },
+    ..Declared::PLAIN
+};
+
+const WHO_AND_WHAT: &[Rule] = &[
+    required("eventTime"),
+    required("reportingController"),
+    text("reportingController", checks::qualified_name),
+    required("reportingInstance"),
+    required("action"),
+    required("reason"),
+    required("type"),
+];
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use crate::strategy::testing::{admit, errors, valid};
+    use crate::strategy::testing::{admit, errors, fields, valid};
 
     #[test]
     fn a_namespace_is_born_active_with_its_name_as_a_label() {
@@ -175,6 +216,33 @@ mod tests {
             errors(event("a", "b")),
             [r#"involvedObject.namespace: Invalid value: "b": does not match event.namespace"#]
         );
+    }
+
+    #[test]
+    fn an_event_of_the_newer_version_says_who_and_what() {
+        let event = |rest: &str| {
+            let rest: serde_json::Value = serde_json::from_str(rest).expect("JSON");
+            let mut event = json!({
+                "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": { "name": "e", "namespace": "n" },
+                "regarding": { "kind": "Pod", "name": "p", "namespace": "n" }, "eventTime": "2024-01-01T00:00:00.000000Z",
+                "reportingController": "example.com/c", "reportingInstance": "c-1", "action": "Start", "reason": "Started", "type": "Normal",
+            });
+            for (name, value) in rest.as_object().into_iter().flatten() {
+                event[name] = value.clone();
+            }
+            event
+        };
+        let old = valid(event("{}"));
+        let found = admit(
+            event(r#"{ "note": "more", "series": { "count": 2, "lastObservedTime": "2024-01-01T00:00:00.000000Z" } }"#),
+            Some(&old),
+        )
+        .1;
+        assert_eq!(fields(&found), ["note"]);
+        let wrong = event(
+            r#"{ "type": "Loud", "regarding": { "namespace": "m" }, "eventTime": null, "reportingController": "" }"#,
+        );
+        assert_eq!(fields(&errors(wrong)), ["type", "regarding.namespace", "eventTime", "reportingController"]);
     }
 
     #[test]

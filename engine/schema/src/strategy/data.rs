@@ -16,7 +16,7 @@ use crate::path::Path;
 const LIMIT: usize = 1024 * 1024;
 
 /// `v1` `ConfigMap`
-pub(super) struct ConfigMap;
+pub(crate) struct ConfigMap;
 
 impl Strategy for ConfigMap {
     fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
@@ -38,7 +38,7 @@ impl Strategy for ConfigMap {
 }
 
 /// `v1` `Secret`
-pub(super) struct Secret;
+pub(crate) struct Secret;
 
 /// The keys that a secret of a well-known type must hold.
 const TYPES: [(&str, &[&str]); 4] = [

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde_json::Value;
 
 use super::metadata::{self, text_rule};
-use super::{IMMUTABLE, Strategy, checks};
+use super::{Generations, IMMUTABLE, Strategy, checks};
 use crate::invalid::FieldError;
 use crate::lookup;
 use crate::path::Path;
@@ -14,7 +14,7 @@ use crate::path::Path;
 pub(super) const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 
 /// `v1` `Endpoints`
-pub(super) struct Endpoints;
+pub(crate) struct Endpoints;
 
 impl Strategy for Endpoints {
     fn default(&self, object: &mut Value) {
@@ -45,7 +45,7 @@ impl Strategy for Endpoints {
 }
 
 /// `discovery.k8s.io/v1` `EndpointSlice`
-pub(super) struct EndpointSlice;
+pub(crate) struct EndpointSlice;
 
 const TYPES: [&str; 3] = ["IPv4", "IPv6", "FQDN"];
 const ENDPOINTS_LIMIT: usize = 1000;
@@ -57,6 +57,10 @@ impl Strategy for EndpointSlice {
             lookup::fill(port, "name", "");
             lookup::fill(port, "protocol", "TCP");
         }
+    }
+
+    fn generations(&self) -> Generations {
+        Generations::Of(&["addressType", "endpoints", "ports"])
     }
 
     fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {

@@ -3,14 +3,33 @@
 //! A strategy is a set of pure functions over documents. It sees documents that are pruned, of the right types and
 //! filled with the schema's defaults; it reads no clock and no other object.
 
+mod admission;
+mod autoscaling;
+mod batch;
+pub(crate) mod below;
 pub(crate) mod checks;
+mod claim;
 mod cluster;
 mod data;
+mod device;
+mod disruption;
 mod endpoints;
+mod extension;
+mod flow;
+mod ingress;
 mod metadata;
+mod network;
 mod pod;
-mod role;
+mod quota;
+mod roles;
+mod rules;
+mod schedule;
+mod scheduling;
 mod service;
+mod signing;
+mod status;
+mod storage;
+mod volume;
 mod workload;
 
 pub use pod::validate_ephemeral_containers;
@@ -21,6 +40,7 @@ use serde_json::Value;
 
 use crate::invalid::FieldError;
 use crate::lookup;
+use rules::Declared;
 
 /// The particulars of one kind; the defaults fit a kind without any.
 pub trait Strategy: Send + Sync {
@@ -40,6 +60,16 @@ pub trait Strategy: Send + Sync {
         errors
     }
 
+    /// What is wrong with an object of which a subresource (`status`, `approval`, `resize`, ...) is about to be written.
+    fn validate_below(&self, _subresource: &str, object: &Value, _old: &Value) -> Vec<FieldError> {
+        status::conditions(object)
+    }
+
+    /// Which changes are a new generation.
+    fn generations(&self) -> Generations {
+        Generations::None
+    }
+
     /// The seconds of grace a deletion grants when `asked` were asked for: `None` for kinds that are deleted at once,
     /// `Some(0)` for an object of a graceful kind that need not wait.
     fn graceful_deletion(&self, _object: &Value, _asked: Option<i64>) -> Option<i64> {
@@ -47,69 +77,76 @@ pub trait Strategy: Send + Sync {
     }
 }
 
-struct Plain;
-
-impl Strategy for Plain {}
-
 /// A kind without particulars.
-pub(crate) fn plain() -> Arc<dyn Strategy> {
-    Arc::new(Plain)
+pub(crate) static PLAIN: Declared = Declared::PLAIN;
+
+pub(crate) use admission::{
+    MUTATING_POLICY, MUTATING_POLICY_BINDING, MUTATING_WEBHOOKS, VALIDATING_POLICY, VALIDATING_POLICY_BINDING,
+    VALIDATING_WEBHOOKS,
+};
+pub(crate) use autoscaling::{AUTOSCALER, AUTOSCALER_V1};
+pub(crate) use batch::{CRON_JOB, JOB};
+pub(crate) use claim::CLAIM;
+pub(crate) use cluster::{Event, Lease, NEW_EVENT, Namespace, Node};
+pub(crate) use data::{ConfigMap, Secret};
+pub(crate) use device::{DEVICE_CLASS, RESOURCE_CLAIM, RESOURCE_CLAIM_TEMPLATE, RESOURCE_SLICE};
+pub(crate) use disruption::DISRUPTION_BUDGET;
+pub(crate) use endpoints::{EndpointSlice, Endpoints};
+pub(crate) use extension::{API_SERVICE, CUSTOM_RESOURCE};
+pub(crate) use flow::{FLOW_SCHEMA, PRIORITY_LEVEL};
+pub(crate) use ingress::{INGRESS, INGRESS_CLASS};
+pub(crate) use network::{IP_ADDRESS, NETWORK_POLICY, SERVICE_CIDR};
+pub(crate) use pod::Pod;
+pub(crate) use quota::{LIMIT_RANGE, QUOTA};
+pub(crate) use roles::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING};
+pub use rules::Generations;
+pub(crate) use scheduling::{PRIORITY_CLASS, RUNTIME_CLASS};
+pub(crate) use service::Service;
+pub(crate) use signing::SIGNING_REQUEST;
+pub(crate) use storage::{
+    CSI_DRIVER, CSI_NODE, CSI_STORAGE_CAPACITY, STORAGE_CLASS, VOLUME_ATTACHMENT, VOLUME_ATTRIBUTES_CLASS,
+};
+pub(crate) use volume::VOLUME;
+pub(crate) use workload::{
+    CONTROLLER_REVISION, DAEMON_SET, DEPLOYMENT, POD_TEMPLATE, REPLICA_SET, REPLICATION_CONTROLLER, STATEFUL_SET,
+};
+
+/// A strategy that is compiled in.
+struct Builtin(&'static dyn Strategy);
+
+/// What a row names, as a resource holds it.
+pub(crate) fn of(builtin: &'static dyn Strategy) -> Arc<dyn Strategy> {
+    Arc::new(Builtin(builtin))
 }
 
-pub(crate) fn config_map() -> Arc<dyn Strategy> {
-    Arc::new(data::ConfigMap)
-}
+impl Strategy for Builtin {
+    fn default(&self, object: &mut Value) {
+        self.0.default(object);
+    }
 
-pub(crate) fn deployment() -> Arc<dyn Strategy> {
-    Arc::new(workload::Deployment)
-}
+    fn prepare_create(&self, object: &mut Value) {
+        self.0.prepare_create(object);
+    }
 
-pub(crate) fn endpoint_slice() -> Arc<dyn Strategy> {
-    Arc::new(endpoints::EndpointSlice)
-}
+    fn prepare_update(&self, object: &mut Value, old: &Value) {
+        self.0.prepare_update(object, old);
+    }
 
-pub(crate) fn endpoints() -> Arc<dyn Strategy> {
-    Arc::new(endpoints::Endpoints)
-}
+    fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        self.0.validate(object, old)
+    }
 
-pub(crate) fn event() -> Arc<dyn Strategy> {
-    Arc::new(cluster::Event)
-}
+    fn validate_below(&self, subresource: &str, object: &Value, old: &Value) -> Vec<FieldError> {
+        self.0.validate_below(subresource, object, old)
+    }
 
-pub(crate) fn lease() -> Arc<dyn Strategy> {
-    Arc::new(cluster::Lease)
-}
+    fn generations(&self) -> Generations {
+        self.0.generations()
+    }
 
-pub(crate) fn namespace() -> Arc<dyn Strategy> {
-    Arc::new(cluster::Namespace)
-}
-
-pub(crate) fn node() -> Arc<dyn Strategy> {
-    Arc::new(cluster::Node)
-}
-
-pub(crate) fn pod() -> Arc<dyn Strategy> {
-    Arc::new(pod::Pod)
-}
-
-pub(crate) fn replica_set() -> Arc<dyn Strategy> {
-    Arc::new(workload::ReplicaSet)
-}
-
-pub(crate) fn role() -> Arc<dyn Strategy> {
-    Arc::new(role::Role)
-}
-
-pub(crate) fn role_binding() -> Arc<dyn Strategy> {
-    Arc::new(role::RoleBinding)
-}
-
-pub(crate) fn secret() -> Arc<dyn Strategy> {
-    Arc::new(data::Secret)
-}
-
-pub(crate) fn service() -> Arc<dyn Strategy> {
-    Arc::new(service::Service)
+    fn graceful_deletion(&self, object: &Value, asked: Option<i64>) -> Option<i64> {
+        self.0.graceful_deletion(object, asked)
+    }
 }
 
 /// Gives a top-level field of `object` the value it has in `old`, or removes it.
@@ -159,6 +196,11 @@ pub(crate) mod testing {
         let (object, errors) = admit(object, None);
         assert_eq!(errors, Vec::<String>::new());
         object
+    }
+
+    /// The fields that errors are about.
+    pub(crate) fn fields(errors: &[String]) -> Vec<&str> {
+        errors.iter().map(|error| error.split(": ").next().expect("split yields a part")).collect()
     }
 
     /// What is wrong with a new object.

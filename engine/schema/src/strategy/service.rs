@@ -12,7 +12,7 @@ use crate::lookup::{self, fill, fill_zero, flag, integer, list, set, text};
 use crate::path::Path;
 
 /// `v1` `Service`
-pub(super) struct Service;
+pub(crate) struct Service;
 
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 

@@ -1,21 +1,37 @@
 //! Printing: the `meta.k8s.io/v1` `Table` that `kubectl get` shows, with the columns people know.
 
+mod access;
+mod batch;
 mod human;
 mod network;
 mod node;
 mod pod;
 mod simple;
+mod storage;
 mod workload;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+pub(crate) use access::{
+    API_SERVICE, CREATED, FLOW_SCHEMA, MUTATING_POLICY, POLICY_BINDING, PRIORITY_CLASS, PRIORITY_LEVEL, QUOTA,
+    ROLE_BINDING, RUNTIME_CLASS, SIGNING_REQUEST, VALIDATING_POLICY, WEBHOOKS,
+};
+pub(crate) use batch::{AUTOSCALER, AUTOSCALER_V1, CRON_JOB, DISRUPTION_BUDGET, JOB};
 pub use human::human_duration;
-pub(crate) use network::{ENDPOINT_SLICE, ENDPOINTS, SERVICE};
+pub(crate) use network::{
+    ENDPOINT_SLICE, ENDPOINTS, INGRESS, INGRESS_CLASS, IP_ADDRESS, NETWORK_POLICY, SERVICE, SERVICE_CIDR,
+};
 pub(crate) use node::NODE;
 pub(crate) use pod::POD;
-pub(crate) use simple::{CONFIG_MAP, EVENT, LEASE, NAMESPACE, ROLE, ROLE_BINDING, SECRET, SERVICE_ACCOUNT};
-pub(crate) use workload::{DEPLOYMENT, REPLICA_SET};
+pub(crate) use simple::{CONFIG_MAP, EVENT, LEASE, NAMESPACE, NEW_EVENT, SECRET, SERVICE_ACCOUNT};
+pub(crate) use storage::{
+    CLAIM, CSI_DRIVER, CSI_NODE, CSI_STORAGE_CAPACITY, RESOURCE_CLAIM, RESOURCE_SLICE, STORAGE_CLASS, VOLUME,
+    VOLUME_ATTACHMENT, VOLUME_ATTRIBUTES_CLASS,
+};
+pub(crate) use workload::{
+    CONTROLLER_REVISION, DAEMON_SET, DEPLOYMENT, POD_TEMPLATE, REPLICA_SET, REPLICATION_CONTROLLER, STATEFUL_SET,
+};
 
 use crate::lookup;
 use crate::resource::{Cell, Column, Resource};
@@ -97,7 +113,7 @@ const fn wide(name: &'static str, cell: Cell) -> Column {
 }
 
 fn definition(column: &Column) -> Value {
-    let format = if matches!(column.cell, Cell::Name) { "name" } else { "" };
+    let format = if matches!(column.cell, Cell::Name) || column.name == NAME.name { "name" } else { "" };
     json!({
         "name": column.name,
         "type": column.kind,

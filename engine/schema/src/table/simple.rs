@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::human::since;
 use super::{AGE, NAME, column, number, wide};
+use crate::convert;
 use crate::lookup::{entries, integer, list, text};
 use crate::resource::{Cell, Column};
 
@@ -19,17 +20,6 @@ pub(crate) const SERVICE_ACCOUNT: &[Column] = &[NAME, number("Secrets", Cell::Wi
 
 pub(crate) const LEASE: &[Column] = &[NAME, column("Holder", Cell::Text("spec.holderIdentity", "")), AGE];
 
-pub(crate) const ROLE: &[Column] = &[NAME, column("Created At", Cell::Text("metadata.creationTimestamp", ""))];
-
-pub(crate) const ROLE_BINDING: &[Column] = &[
-    NAME,
-    column("Role", Cell::With(role)),
-    AGE,
-    wide("Users", Cell::With(|binding, _| subjects(binding, "User"))),
-    wide("Groups", Cell::With(|binding, _| subjects(binding, "Group"))),
-    wide("ServiceAccounts", Cell::With(|binding, _| subjects(binding, "ServiceAccount"))),
-];
-
 pub(crate) const EVENT: &[Column] = &[
     column("Last Seen", Cell::With(last_seen)),
     column("Type", Cell::Text("type", "")),
@@ -43,25 +33,30 @@ pub(crate) const EVENT: &[Column] = &[
     wide("Name", Cell::Name),
 ];
 
+/// The newer version shows what the older one shows.
+pub(crate) const NEW_EVENT: &[Column] = &[
+    column("Last Seen", Cell::With(|event, now| last_seen(&older(event), now))),
+    column("Type", Cell::Text("type", "")),
+    column("Reason", Cell::Text("reason", "")),
+    column("Object", Cell::With(|event, now| about(&older(event), now))),
+    wide("Subobject", Cell::Text("regarding.fieldPath", "")),
+    wide("Source", Cell::With(|event, now| source(&older(event), now))),
+    column("Message", Cell::With(|event, now| message(&older(event), now))),
+    wide("First Seen", Cell::With(|event, now| first_seen(&older(event), now))),
+    Column { kind: "integer", ..wide("Count", Cell::With(|event, now| count(&older(event), now))) },
+    wide("Name", Cell::Name),
+];
+
+fn older(event: &Value) -> Value {
+    convert::event(event.clone(), "v1")
+}
+
 fn keys(object: &Value, _: Timestamp) -> Value {
     (entries(object, "data").count() + entries(object, "binaryData").count()).into()
 }
 
 fn secrets(account: &Value, _: Timestamp) -> Value {
     list(account, "secrets").len().into()
-}
-
-fn role(binding: &Value, _: Timestamp) -> Value {
-    format!("{}/{}", text(binding, "roleRef.kind"), text(binding, "roleRef.name")).into()
-}
-
-fn subjects(binding: &Value, kind: &str) -> Value {
-    let subjects = list(binding, "subjects").iter().filter(|subject| text(subject, "kind") == kind);
-    let names = subjects.map(|subject| match text(subject, "namespace") {
-        "" => text(subject, "name").to_owned(),
-        namespace => format!("{namespace}/{}", text(subject, "name")),
-    });
-    names.collect::<Vec<_>>().join(", ").into()
 }
 
 /// The first of some times that is there.

@@ -208,3 +208,113 @@ fn a_row_shows_as_much_of_its_object_as_is_asked_for() {
     assert_eq!(shown(IncludeObject::None, false)["columnDefinitions"], json!([]));
     assert_eq!(shown(IncludeObject::None, true)["columnDefinitions"][0]["format"], "name");
 }
+
+#[test]
+fn every_kind_prints_an_object_that_says_nothing() {
+    let registry = shared();
+    for resource in registry.all() {
+        for object in [json!({}), json!({ "metadata": [], "spec": 1, "status": "x" })] {
+            let table = table(resource, &[TableInput { object: &object }], IncludeObject::None, true, now());
+            let columns = table["columnDefinitions"].as_array().expect("columns");
+            assert_eq!(table["rows"][0]["cells"].as_array().map(Vec::len), Some(columns.len()), "{resource:?}");
+        }
+    }
+}
+
+fn cells(api_version: &str, kind: &str, object: &Value) -> Value {
+    row(api_version, kind, object).into()
+}
+
+#[test]
+fn jobs_show_how_far_they_are() {
+    let template = json!({ "spec": { "containers": [{ "name": "c", "image": "x" }] } });
+    let job = json!({
+        "metadata": { "name": "j", "creationTimestamp": "2024-01-01T00:50:00Z" },
+        "spec": { "completions": 3, "parallelism": 1, "template": template, "selector": { "matchLabels": { "a": "b" } } },
+        "status": { "succeeded": 3, "startTime": "2024-01-01T00:50:00Z", "completionTime": "2024-01-01T00:50:30Z",
+                    "conditions": [{ "type": "Complete", "status": "True" }] },
+    });
+    assert_eq!(cells("batch/v1", "Job", &job), json!(["j", "Complete", "3/3", "30s", "10m", "c", "x", "a=b"]));
+    let running = json!({ "spec": { "parallelism": 2 }, "status": { "startTime": "2024-01-01T00:59:00Z" } });
+    let shown = row("batch/v1", "Job", &running);
+    assert_eq!(shown[1..4], [json!("Running"), json!("0/1 of 2"), json!("60s")]);
+    let cron = json!({
+        "metadata": { "name": "c" }, "spec": { "schedule": "* * * * *", "suspend": true, "jobTemplate": { "spec": { "template": template } } },
+        "status": { "active": [{}], "lastScheduleTime": "2024-01-01T00:59:00Z" },
+    });
+    let shown = row("batch/v1", "CronJob", &cron);
+    assert_eq!(shown[1..6], [json!("* * * * *"), json!("<none>"), json!("true"), json!(1), json!("60s")]);
+    assert_eq!(shown[7], "c");
+}
+
+#[test]
+fn scalers_show_what_is_and_what_should_be() {
+    let scaler = json!({
+        "metadata": { "name": "h" },
+        "spec": { "minReplicas": 1, "maxReplicas": 5, "scaleTargetRef": { "kind": "Deployment", "name": "d" }, "metrics": [
+            { "type": "Resource", "resource": { "name": "cpu", "target": { "type": "Utilization", "averageUtilization": 80 } } },
+            { "type": "Pods", "pods": { "target": { "type": "AverageValue", "averageValue": "10" } } }, {},
+        ] },
+        "status": { "currentReplicas": 2, "currentMetrics": [{ "type": "Resource", "resource": { "name": "cpu", "current": { "averageUtilization": 40 } } }] },
+    });
+    assert_eq!(
+        row("autoscaling/v2", "HorizontalPodAutoscaler", &scaler)[1..6],
+        [json!("Deployment/d"), json!("cpu: 40%/80%, <unknown>/10 + 1 more..."), json!("1"), json!(5), json!(2)]
+    );
+    let first = json!({ "apiVersion": "autoscaling/v1", "spec": { "targetCPUUtilizationPercentage": 70 }, "status": { "currentCPUUtilizationPercentage": 7 } });
+    assert_eq!(row("autoscaling/v1", "HorizontalPodAutoscaler", &first)[2], "cpu: 7%/70%");
+}
+
+#[test]
+fn storage_shows_who_has_what() {
+    let volume = json!({
+        "metadata": { "name": "v" }, "status": { "phase": "Bound" },
+        "spec": { "capacity": { "storage": "1Gi" }, "accessModes": ["ReadWriteMany", "ReadWriteOnce"], "persistentVolumeReclaimPolicy": "Retain",
+                  "claimRef": { "namespace": "n", "name": "c" }, "storageClassName": "s", "volumeMode": "Filesystem" },
+    });
+    assert_eq!(
+        cells("v1", "PersistentVolume", &volume),
+        json!(["v", "1Gi", "RWO,RWX", "Retain", "Bound", "n/c", "s", "<unset>", "", "<unknown>", "Filesystem"])
+    );
+    let claim = json!({ "metadata": { "name": "c", "deletionTimestamp": "2024-01-01T00:00:00Z" }, "spec": { "volumeName": "v" },
+        "status": { "capacity": { "storage": "1Gi" }, "accessModes": ["ReadOnlyMany"] } });
+    assert_eq!(
+        row("v1", "PersistentVolumeClaim", &claim)[1..5],
+        [json!("Terminating"), json!("v"), json!("1Gi"), json!("ROX")]
+    );
+    let class = json!({ "metadata": { "name": "s", "annotations": { "storageclass.kubernetes.io/is-default-class": "true" } }, "provisioner": "p" });
+    assert_eq!(row("storage.k8s.io/v1", "StorageClass", &class)[0], "s (default)");
+}
+
+#[test]
+fn what_leads_to_services_shows_where() {
+    let ingress = json!({
+        "metadata": { "name": "i" }, "spec": { "ingressClassName": "nginx", "tls": [{}], "rules": [{ "host": "a" }, { "host": "b" }, { "host": "c" }, { "host": "d" }] },
+        "status": { "loadBalancer": { "ingress": [{ "ip": "127.0.0.1" }] } },
+    });
+    assert_eq!(
+        cells("networking.k8s.io/v1", "Ingress", &ingress),
+        json!(["i", "nginx", "a,b,c + 1 more...", "127.0.0.1", "80, 443", "<unknown>"])
+    );
+    let address = json!({ "spec": { "parentRef": { "resource": "services", "namespace": "n", "name": "s" } } });
+    assert_eq!(row("networking.k8s.io/v1", "IPAddress", &address)[1], "services/n/s");
+    let binding = json!({ "metadata": { "name": "b" }, "roleRef": { "kind": "Role", "name": "r" }, "subjects": [
+        { "kind": "User", "name": "u" }, { "kind": "ServiceAccount", "namespace": "n", "name": "s" }] });
+    assert_eq!(
+        cells("rbac.authorization.k8s.io/v1", "RoleBinding", &binding),
+        json!(["b", "Role/r", "<unknown>", "u", "", "n/s"])
+    );
+    let quota =
+        json!({ "status": { "hard": { "pods": "3", "limits.cpu": "2" }, "used": { "pods": "1" } }, "spec": {} });
+    assert_eq!(row("v1", "ResourceQuota", &quota)[1..3], [json!("pods: 1/3"), json!("limits.cpu: 0/2")]);
+}
+
+#[test]
+fn an_event_shows_alike_in_both_versions() {
+    let old = json!({
+        "apiVersion": "v1", "metadata": { "name": "p.1" }, "involvedObject": { "kind": "Pod", "name": "p" }, "type": "Warning", "reason": "BackOff",
+        "message": "again", "count": 4, "lastTimestamp": "2024-01-01T00:59:30Z", "source": { "component": "node" },
+    });
+    let new = crate::convert::event(old.clone(), "events.k8s.io/v1");
+    assert_eq!(row("events.k8s.io/v1", "Event", &new), row("v1", "Event", &old));
+}

@@ -16,16 +16,18 @@ use serde_json::{Value, json};
 
 pub(super) use defaults::fill_spec;
 pub use ephemeral::validate_ephemeral_containers;
+pub(super) use resources::nanos;
+pub(super) use scheduling::{node_selector, tolerations};
 pub(super) use spec::validate_template;
 
 use super::metadata;
-use super::{Strategy, checks, keep};
+use super::{Generations, Strategy, checks, keep};
 use crate::invalid::FieldError;
 use crate::lookup;
 use crate::path::Path;
 
 /// `v1` `Pod`
-pub(super) struct Pod;
+pub(crate) struct Pod;
 
 impl Strategy for Pod {
     fn default(&self, object: &mut Value) {
@@ -58,6 +60,18 @@ impl Strategy for Pod {
             update::validate(&object["spec"], &old["spec"], &path, &mut errors);
         }
         errors
+    }
+
+    fn validate_below(&self, subresource: &str, object: &Value, old: &Value) -> Vec<FieldError> {
+        match subresource {
+            "ephemeralcontainers" => validate_ephemeral_containers(object, old),
+            "resize" => resources::validate_resize(object, old),
+            _ => super::status::conditions(object),
+        }
+    }
+
+    fn generations(&self) -> Generations {
+        Generations::Of(&["spec"])
     }
 
     fn graceful_deletion(&self, object: &Value, asked: Option<i64>) -> Option<i64> {

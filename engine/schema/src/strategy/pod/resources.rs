@@ -31,7 +31,7 @@ pub(super) fn validate(resources: &Value, path: &Path<'_>, errors: &mut Vec<Fiel
 }
 
 /// An amount in billionths, for comparing.
-pub(super) fn nanos(amount: &Value) -> Option<i128> {
+pub(in crate::strategy) fn nanos(amount: &Value) -> Option<i128> {
     Quantity::from_value(amount).ok().map(|amount| amount.to_nanos())
 }
 
@@ -46,4 +46,23 @@ fn resource_name(name: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
         Ok(()) => return,
     };
     errors.push(FieldError::invalid(path, &name.into(), &problem));
+}
+
+/// Checks a write of the containers' resources.
+pub(super) fn validate_resize(object: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let spec = Path::Root.field("spec");
+    for list in ["containers", "initContainers"] {
+        let list_path = spec.field(list);
+        for (index, each) in lookup::list(&object["spec"], list).iter().enumerate() {
+            let path = list_path.index(index);
+            validate(&each["resources"], &path.field("resources"), &mut errors);
+        }
+    }
+    let (before, after) = (super::quality::class(&old["spec"]), super::quality::class(&object["spec"]));
+    if before != after {
+        let detail = "Pod QOS Class may not change as a result of resizing";
+        errors.push(FieldError::invalid(&spec, &after.into(), detail));
+    }
+    errors
 }

@@ -10,15 +10,64 @@ use crate::lookup;
 use crate::path::Path;
 
 pub(super) fn validate(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let list = path.field("tolerations");
-    for (index, toleration) in lookup::list(spec, "tolerations").iter().enumerate() {
-        tolerate(toleration, &list.index(index), errors);
-    }
+    tolerations(&spec["tolerations"], &path.field("tolerations"), errors);
     let list = path.field("topologySpreadConstraints");
     for (index, constraint) in lookup::list(spec, "topologySpreadConstraints").iter().enumerate() {
         spread(constraint, &list.index(index), errors);
     }
     affinity(&spec["affinity"], &path.field("affinity"), errors);
+}
+
+/// Checks a list of tolerations.
+pub(in crate::strategy) fn tolerations(list: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    for (index, toleration) in list.as_array().into_iter().flatten().enumerate() {
+        tolerate(toleration, &path.index(index), errors);
+    }
+}
+
+/// Checks a choice of nodes: terms of which one has to hold.
+pub(in crate::strategy) fn node_selector(choice: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let list = path.field("nodeSelectorTerms");
+    let terms = lookup::list(choice, "nodeSelectorTerms");
+    if terms.is_empty() {
+        errors.push(FieldError::required(&list, "must have at least one node selector term"));
+    }
+    for (index, term) in terms.iter().enumerate() {
+        let path = list.index(index);
+        node_term(term, &path, errors);
+    }
+}
+
+fn node_term(term: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let known = ["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"];
+    for list in ["matchExpressions", "matchFields"] {
+        let list_path = path.field(list);
+        for (index, one) in lookup::list(term, list).iter().enumerate() {
+            let path = list_path.index(index);
+            text_rule(&path.field("key"), lookup::text(one, "key"), checks::qualified_name, errors);
+            let values = lookup::list(one, "values").len();
+            let path_of_values = path.field("values");
+            match lookup::text(one, "operator") {
+                "In" | "NotIn" if values == 0 => {
+                    let detail = "must be specified when `operator` is 'In' or 'NotIn'";
+                    errors.push(FieldError::required(&path_of_values, detail));
+                }
+                "Exists" | "DoesNotExist" if values > 0 => {
+                    let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+                    errors.push(FieldError::forbidden(&path_of_values, detail));
+                }
+                "Gt" | "Lt" if values != 1 => {
+                    let detail = "must be specified single value when `operator` is 'Lt' or 'Gt'";
+                    errors.push(FieldError::required(&path_of_values, detail));
+                }
+                operator if known.contains(&operator) => {}
+                other => {
+                    let detail = "not a valid selector operator";
+                    errors.push(FieldError::invalid(&path.field("operator"), &other.into(), detail));
+                }
+            }
+        }
+    }
 }
 
 fn tolerate(toleration: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
@@ -61,12 +110,8 @@ fn spread(constraint: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
 fn affinity(affinity: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
     let node = path.field("nodeAffinity");
-    let terms = lookup::list(affinity, "nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms");
-    if lookup::at(affinity, "nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution").is_some() && terms.is_empty()
-    {
-        let path = node.field(REQUIRED);
-        errors
-            .push(FieldError::required(&path.field("nodeSelectorTerms"), "must have at least one node selector term"));
+    if let Some(choice) = lookup::at(&affinity["nodeAffinity"], REQUIRED) {
+        node_selector(choice, &node.field(REQUIRED), errors);
     }
     for kind in ["podAffinity", "podAntiAffinity"] {
         let kind_path = path.field(kind);

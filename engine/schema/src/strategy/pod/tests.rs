@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::registry::shared;
-use crate::strategy::testing::{admit, errors, valid};
+use crate::strategy::testing::{admit, errors, fields, valid};
 
 fn pod(spec: &Value) -> Value {
     json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p", "namespace": "n" }, "spec": spec })
@@ -219,6 +219,55 @@ fn a_pod_may_change_its_image_and_little_else() {
         admit(grown, Some(&bound)).1,
         ["spec.containers: Forbidden: pod updates may not add or remove containers"]
     );
+}
+
+#[test]
+fn a_pod_that_is_held_back_may_be_sent_to_fewer_nodes() {
+    let spec = |gates: Value, more: Value| {
+        let mut spec = json!({ "containers": [{ "name": "c", "image": "x:1" }], "schedulingGates": gates,
+            "tolerations": [{ "key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5 }] });
+        for (name, value) in more.as_object().into_iter().flatten() {
+            spec[name] = value.clone();
+        }
+        pod(&spec)
+    };
+    let narrower = json!({ "nodeSelector": { "a": "b" }, "affinity": { "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [{ "matchExpressions": [{ "key": "z", "operator": "Exists" }] }] },
+    } } });
+    let held = valid(spec(json!([{ "name": "a.b/c" }]), json!({})));
+    assert_eq!(admit(spec(json!([]), narrower.clone()), Some(&held)).1, Vec::<String>::new());
+    let free = valid(spec(json!([]), json!({})));
+    assert_eq!(fields(&admit(spec(json!([]), narrower), Some(&free)).1), ["spec"]);
+    let longer = json!({ "tolerations": [{ "key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 50 }] });
+    assert_eq!(admit(spec(json!([]), longer), Some(&free)).1, Vec::<String>::new());
+}
+
+#[test]
+fn subresources_of_a_pod_add_and_resize() {
+    let resource = shared().of_kind("v1", "Pod").expect("served");
+    let old = valid(with_container(json!({ "resources": { "requests": { "cpu": "1" } } })));
+    let write = |subresource: &str, field: &str, value: Value, live: &Value| {
+        let mut wished = live.clone();
+        wished["spec"][field] = value;
+        let mut next = resource.isolate(subresource, &wished, live).expect("a part of a pod");
+        resource.strategy().default(&mut next);
+        let found = resource.strategy().validate_below(subresource, &next, live);
+        (next, found.into_iter().map(|error| error.field).collect::<Vec<_>>())
+    };
+    let debug = json!([{ "name": "d", "image": "busybox", "targetContainerName": "c" }]);
+    let (with_debug, found) = write("ephemeralcontainers", "ephemeralContainers", debug, &old);
+    assert_eq!(found, Vec::<String>::new());
+    let wrong =
+        json!([{ "name": "c", "image": "x", "ports": [{ "containerPort": 80 }], "targetContainerName": "gone" }]);
+    let found = write("ephemeralcontainers", "ephemeralContainers", wrong, &with_debug).1;
+    let at = |field: &str| format!("spec.ephemeralContainers[0].{field}");
+    assert_eq!(found, ["spec.ephemeralContainers".to_owned(), at("name"), at("ports"), at("targetContainerName")]);
+    let container = |cpu: Value| json!([{ "name": "c", "image": "other", "resources": { "requests": cpu } }]);
+    let (resized, found) = write("resize", "containers", container(json!({ "cpu": "2" })), &old);
+    assert_eq!(found, Vec::<String>::new());
+    assert_eq!(resized["spec"]["containers"][0]["image"], "busybox:1");
+    assert_eq!(resized["spec"]["containers"][0]["resources"]["requests"]["cpu"], "2");
+    assert_eq!(write("resize", "containers", container(json!({})), &old).1, ["spec"]);
 }
 
 #[test]

@@ -32,6 +32,9 @@ pub(super) fn validate(new: &Value, old: &Value, path: &Path<'_>, errors: &mut V
     if lookup::text(old, "nodeName").is_empty() {
         take_over(&mut munged, old, "nodeName");
     }
+    if !lookup::list(old, "schedulingGates").is_empty() {
+        narrowed(&mut munged, old);
+    }
     gates(&mut munged, old);
     if lookup::integer(old, "terminationGracePeriodSeconds").is_some_and(|seconds| seconds < 0)
         && lookup::integer(new, "terminationGracePeriodSeconds") == Some(1)
@@ -52,6 +55,28 @@ fn images(new: &mut Value, old: &Value) {
         for (new, old) in lookup::list_mut(new, list).iter_mut().zip(lookup::list(old, list)) {
             take_over(new, old, "image");
         }
+    }
+}
+
+/// As long as a pod is held back, the choice of its nodes may be narrowed.
+fn narrowed(new: &mut Value, old: &Value) {
+    let keeps_all =
+        lookup::entries(old, "nodeSelector").all(|(key, value)| new["nodeSelector"].get(key) == Some(value));
+    if keeps_all {
+        take_over(new, old, "nodeSelector");
+    }
+    let required = "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution";
+    let mut rest = new.get("affinity").cloned().unwrap_or_default();
+    let before = old.get("affinity").cloned().unwrap_or_default();
+    if lookup::at(old, required) == lookup::at(new, required) || lookup::at(old, required).is_none() {
+        match before.get("nodeAffinity") {
+            Some(nodes) => lookup::set(&mut rest, "nodeAffinity", nodes.clone()),
+            None => drop(lookup::remove(&mut rest, "nodeAffinity")),
+        }
+    }
+    let nothing = |affinity: &Value| affinity.as_object().is_none_or(serde_json::Map::is_empty);
+    if rest == before || (nothing(&rest) && nothing(&before)) {
+        take_over(new, old, "affinity");
     }
 }
 
@@ -82,9 +107,15 @@ fn deadline(new: &Value, old: &Value, path: &Path<'_>, errors: &mut Vec<FieldErr
     }
 }
 
+/// How long a pod tolerates something may change; what it tolerates may only become more.
 fn tolerations(new: &Value, old: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let after = lookup::list(new, "tolerations");
-    if !lookup::list(old, "tolerations").iter().all(|before| after.contains(before)) {
+    let what = |toleration: &Value| {
+        let mut toleration = toleration.clone();
+        lookup::remove(&mut toleration, "tolerationSeconds");
+        toleration
+    };
+    let after: Vec<Value> = lookup::list(new, "tolerations").iter().map(what).collect();
+    if !lookup::list(old, "tolerations").iter().all(|before| after.contains(&what(before))) {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
         errors.push(FieldError::forbidden(&path.field("tolerations"), detail));
     }

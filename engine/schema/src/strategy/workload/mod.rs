@@ -1,121 +1,116 @@
-//! Deployments and replica sets: a selector, a count and a pod template.
+//! What runs pods from a template: a selector, a count, and what all of them share.
+
+mod replication;
+mod set;
 
 use serde_json::{Value, json};
 
-use super::metadata::{self, label_selector};
-use super::{IMMUTABLE, Strategy, checks, keep, pod};
+use super::metadata::label_selector;
+use super::rules::{Declared, Fill, Rule, check_at, fixed, not_negative, required};
+use super::{checks, pod, rules};
 use crate::invalid::FieldError;
 use crate::lookup;
 use crate::path::Path;
 
-/// `apps/v1` `Deployment`
-pub(super) struct Deployment;
+pub(crate) use replication::{CONTROLLER_REVISION, POD_TEMPLATE, REPLICATION_CONTROLLER};
+pub(crate) use set::{DAEMON_SET, STATEFUL_SET};
 
-impl Strategy for Deployment {
-    fn default(&self, object: &mut Value) {
-        let Some(spec) = object.get_mut("spec").filter(|spec| spec.is_object()) else { return };
-        fill_shared(spec);
-        lookup::fill(spec, "revisionHistoryLimit", 10);
-        lookup::fill(spec, "progressDeadlineSeconds", 600);
-        let Some(strategy) = lookup::make_object(spec, "strategy") else { return };
-        let kind = strategy.entry("type").or_insert(Value::Null);
-        if kind.is_null() || *kind == "" {
-            *kind = "RollingUpdate".into();
-        }
-        let strategy = &mut spec["strategy"];
-        if lookup::text(strategy, "type") == "RollingUpdate" {
+/// `apps/v1` `Deployment`
+pub(crate) static DEPLOYMENT: Declared = Declared {
+    defaults: &[
+        ("spec.replicas", Fill::Number(1)),
+        ("spec.revisionHistoryLimit", Fill::Number(10)),
+        ("spec.progressDeadlineSeconds", Fill::Number(600)),
+        ("spec.strategy", Fill::Object),
+        ("spec.strategy.type", Fill::Text("RollingUpdate")),
+    ],
+    fill: |object| {
+        fill_template(object);
+        if let Some(strategy) = lookup::at_mut(object, "spec.strategy")
+            && lookup::text(strategy, "type") == "RollingUpdate"
+        {
             lookup::fill(strategy, "rollingUpdate", json!({}));
             lookup::fill(&mut strategy["rollingUpdate"], "maxUnavailable", "25%");
             lookup::fill(&mut strategy["rollingUpdate"], "maxSurge", "25%");
         }
-    }
-
-    fn prepare_create(&self, object: &mut Value) {
-        lookup::set(object, "status", json!({}));
-    }
-
-    fn prepare_update(&self, object: &mut Value, old: &Value) {
-        keep(object, old, "status");
-    }
-
-    fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
-        let mut errors = Vec::new();
-        metadata::validate(object, old, checks::dns_subdomain, &mut errors);
-        let Some(spec) = spec_of(object, &mut errors) else { return errors };
+    },
+    rules: &[required("spec")],
+    more: |object, old, errors| {
         let path = Path::Root.field("spec");
-        shared(spec, old, &path, &mut errors);
-        rollout(&spec["strategy"], &path.field("strategy"), &mut errors);
-        not_negative(spec, "revisionHistoryLimit", &path, &mut errors);
+        let spec = &object["spec"];
+        shared(spec, old, &path, errors);
+        rollout(&spec["strategy"], &path.field("strategy"), errors);
         let ready = lookup::integer(spec, "minReadySeconds").unwrap_or(0);
-        if let Some(deadline) = lookup::integer(spec, "progressDeadlineSeconds") {
-            let path = path.field("progressDeadlineSeconds");
-            if deadline < 0 {
-                errors.push(FieldError::invalid(&path, &deadline.into(), "must be greater than or equal to 0"));
-            }
-            if deadline <= ready {
-                errors.push(FieldError::invalid(&path, &deadline.into(), "must be greater than minReadySeconds"));
-            }
+        if let Some(deadline) = lookup::integer(spec, "progressDeadlineSeconds").filter(|deadline| *deadline <= ready) {
+            let detail = "must be greater than minReadySeconds";
+            errors.push(FieldError::invalid(&path.field("progressDeadlineSeconds"), &deadline.into(), detail));
         }
-        errors
-    }
-}
+    },
+    status_rules: COUNTS,
+    ..Declared::SPECIFIED
+};
 
 /// `apps/v1` `ReplicaSet`
-pub(super) struct ReplicaSet;
+pub(crate) static REPLICA_SET: Declared = Declared {
+    status: Some(|| json!({ "replicas": 0 })),
+    defaults: &[("spec.replicas", Fill::Number(1))],
+    fill: fill_template,
+    rules: &[required("spec")],
+    more: |object, old, errors| shared(&object["spec"], old, &Path::Root.field("spec"), errors),
+    status_rules: COUNTS,
+    ..Declared::SPECIFIED
+};
 
-impl Strategy for ReplicaSet {
-    fn default(&self, object: &mut Value) {
-        if let Some(spec) = object.get_mut("spec").filter(|spec| spec.is_object()) {
-            fill_shared(spec);
+/// What counts pods.
+const COUNTS: &[Rule] = &[
+    not_negative("status.replicas"),
+    not_negative("status.readyReplicas"),
+    not_negative("status.availableReplicas"),
+    not_negative("status.updatedReplicas"),
+    not_negative("status.currentReplicas"),
+    not_negative("status.unavailableReplicas"),
+    not_negative("status.fullyLabeledReplicas"),
+    not_negative("status.terminatingReplicas"),
+    not_negative("status.observedGeneration"),
+    not_negative("status.collisionCount"),
+    rules::with("status", fewer_than_all),
+];
+
+/// No part of the pods is more than all of them.
+fn fewer_than_all(status: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let count = |field: &str| lookup::integer(status, field).unwrap_or(0);
+    let mut compare = |field: &str, other: &str, detail: &str| {
+        if count(field) > count(other) {
+            errors.push(FieldError::invalid(&path.field(field), &count(field).into(), detail));
         }
+    };
+    for field in ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"] {
+        compare(field, "replicas", "cannot be greater than status.replicas");
     }
-
-    fn prepare_create(&self, object: &mut Value) {
-        lookup::set(object, "status", json!({ "replicas": 0 }));
-    }
-
-    fn prepare_update(&self, object: &mut Value, old: &Value) {
-        keep(object, old, "status");
-    }
-
-    fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
-        let mut errors = Vec::new();
-        metadata::validate(object, old, checks::dns_subdomain, &mut errors);
-        if let Some(spec) = spec_of(object, &mut errors) {
-            shared(spec, old, &Path::Root.field("spec"), &mut errors);
-        }
-        errors
-    }
+    compare("availableReplicas", "readyReplicas", "cannot be greater than readyReplicas");
 }
 
-fn fill_shared(spec: &mut Value) {
-    lookup::fill(spec, "replicas", 1);
-    if let Some(template) = lookup::at_mut(spec, "template.spec") {
+/// Fills in the pod template of a workload.
+pub(super) fn fill_template(object: &mut Value) {
+    if let Some(template) = lookup::at_mut(object, "spec.template.spec") {
         pod::fill_spec(template);
     }
 }
 
-fn spec_of<'a>(object: &'a Value, errors: &mut Vec<FieldError>) -> Option<&'a Value> {
-    let spec = object.get("spec").filter(|spec| spec.is_object());
-    if spec.is_none() {
-        errors.push(FieldError::required(&Path::Root.field("spec"), ""));
-    }
-    spec
-}
-
-fn not_negative(spec: &Value, field: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    if let Some(number) = lookup::integer(spec, field).filter(|number| *number < 0) {
-        errors.push(FieldError::invalid(&path.field(field), &number.into(), "must be greater than or equal to 0"));
-    }
-}
-
+/// What holds for every workload that keeps its pods running.
 fn shared(spec: &Value, old: Option<&Value>, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    not_negative(spec, "replicas", path, errors);
-    not_negative(spec, "minReadySeconds", path, errors);
-    selector(spec, path, errors);
-    if old.is_some_and(|old| old["spec"].get("selector") != spec.get("selector")) {
-        errors.push(FieldError::invalid(&path.field("selector"), &spec["selector"], IMMUTABLE));
+    if !spec.is_object() {
+        return;
     }
+    let numbers = [
+        not_negative("replicas"),
+        not_negative("minReadySeconds"),
+        not_negative("revisionHistoryLimit"),
+        not_negative("progressDeadlineSeconds"),
+    ];
+    check_at(&numbers, spec, None, path, errors);
+    selector(spec, path, errors);
+    check_at(&[fixed("selector")], spec, old.map(|old| &old["spec"]), path, errors);
     template(spec, path, errors);
 }
 
@@ -133,6 +128,7 @@ fn selector(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// Checks a template whose labels the selector has to pick.
 fn template(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let path = path.field("template");
     let Some(template) = lookup::at(spec, "template") else {
@@ -145,7 +141,12 @@ fn template(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
         let detail = "`selector` does not match template `labels`";
         errors.push(FieldError::invalid(&metadata.field("labels"), labels, detail));
     }
-    pod::validate_template(template, &path, errors);
+    lasting_template(template, &path, errors);
+}
+
+/// Checks a template whose pods are always restarted.
+fn lasting_template(template: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    pod::validate_template(template, path, errors);
     let spec = path.field("spec");
     let policy = lookup::text(template, "spec.restartPolicy");
     if !matches!(policy, "" | "Always") {
@@ -175,7 +176,7 @@ fn rollout(strategy: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
                 let detail = "may not be 0 when `maxSurge` is 0";
                 errors.push(FieldError::invalid(&rolling.field("maxUnavailable"), unavailable, detail));
             }
-            if percent(unavailable).is_some_and(|percent| percent > 100) {
+            if unavailable.as_str().and_then(checks::percent).is_some_and(|percent| percent > 100) {
                 let detail = "must not be greater than 100%";
                 errors.push(FieldError::invalid(&rolling.field("maxUnavailable"), unavailable, detail));
             }
@@ -187,23 +188,10 @@ fn rollout(strategy: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn percent(value: &Value) -> Option<u32> {
-    let digits = value.as_str()?.strip_suffix('%')?;
-    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
-}
-
-/// A count, or a share of the replicas.
+/// A count, or a share of the pods.
 fn share(value: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    match value {
-        Value::String(_) if percent(value).is_none() => {
-            let detail =
-                "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%')";
-            errors.push(FieldError::invalid(path, value, detail));
-        }
-        Value::Number(number) if number.as_i64().is_some_and(|number| number < 0) => {
-            errors.push(FieldError::invalid(path, value, "must be greater than or equal to 0"));
-        }
-        _ => {}
+    if let Err(problem) = checks::share(value) {
+        errors.push(FieldError::invalid(path, value, &problem));
     }
 }
 

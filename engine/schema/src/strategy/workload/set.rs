@@ -1,0 +1,227 @@
+//! Stateful sets and daemon sets.
+
+use serde_json::{Value, json};
+
+use super::super::rules::{Declared, Fill, between, fixed, not_negative, one_of, required, with};
+use super::super::{checks, claim};
+use super::{COUNTS, fill_template, share, shared};
+use crate::invalid::FieldError;
+use crate::lookup;
+use crate::path::Path;
+
+/// `apps/v1` `StatefulSet`
+pub(crate) static STATEFUL_SET: Declared = Declared {
+    status: Some(|| json!({ "availableReplicas": 0, "replicas": 0 })),
+    defaults: &[
+        ("spec.podManagementPolicy", Fill::Text("OrderedReady")),
+        ("spec.updateStrategy", Fill::Object),
+        ("spec.updateStrategy.type", Fill::Text("RollingUpdate")),
+        ("spec.replicas", Fill::Number(1)),
+        ("spec.revisionHistoryLimit", Fill::Number(10)),
+        ("spec.persistentVolumeClaimRetentionPolicy", Fill::Object),
+        ("spec.persistentVolumeClaimRetentionPolicy.whenDeleted", Fill::Text("Retain")),
+        ("spec.persistentVolumeClaimRetentionPolicy.whenScaled", Fill::Text("Retain")),
+        ("spec.volumeClaimTemplates[].apiVersion", Fill::Text("v1")),
+        ("spec.volumeClaimTemplates[].kind", Fill::Text("PersistentVolumeClaim")),
+    ],
+    fill: |object| {
+        fill_template(object);
+        let Some(spec) = object.get_mut("spec").filter(|spec| spec.is_object()) else { return };
+        if lookup::text(spec, "updateStrategy.type") == "RollingUpdate" {
+            lookup::fill(&mut spec["updateStrategy"], "rollingUpdate", json!({}));
+            lookup::fill(&mut spec["updateStrategy"]["rollingUpdate"], "partition", 0);
+        }
+        lookup::list_mut(spec, "volumeClaimTemplates").iter_mut().for_each(claim::fill);
+    },
+    rules: &[
+        required("spec"),
+        one_of("spec.podManagementPolicy", &["OrderedReady", "Parallel"]),
+        one_of("spec.updateStrategy.type", &["OnDelete", "RollingUpdate"]),
+        not_negative("spec.updateStrategy.rollingUpdate.partition"),
+        with("spec.updateStrategy.rollingUpdate.maxUnavailable", share),
+        not_negative("spec.ordinals.start"),
+        one_of("spec.persistentVolumeClaimRetentionPolicy.whenDeleted", &["Delete", "Retain"]),
+        one_of("spec.persistentVolumeClaimRetentionPolicy.whenScaled", &["Delete", "Retain"]),
+        required("spec.volumeClaimTemplates[].metadata"),
+        with("spec.volumeClaimTemplates[].metadata", claim_name),
+    ],
+    more: |object, old, errors| {
+        let path = Path::Root.field("spec");
+        shared(&object["spec"], None, &path, errors);
+        if let Some(old) = old {
+            may_change(&object["spec"], &old["spec"], &path, errors);
+        }
+    },
+    status_rules: COUNTS,
+    ..Declared::SPECIFIED
+};
+
+/// What may change about a stateful set.
+const CHANGEABLE: [&str; 7] = [
+    "replicas",
+    "ordinals",
+    "template",
+    "updateStrategy",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
+];
+
+fn may_change(new: &Value, old: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let fields =
+        |spec: &Value| spec.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let differs = |name: &String| new.get(name) != old.get(name) && !CHANGEABLE.contains(&name.as_str());
+    if fields(new).iter().chain(&fields(old)).any(differs) {
+        let detail = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', \
+                      'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and \
+                      'minReadySeconds' are forbidden";
+        errors.push(FieldError::forbidden(path, detail));
+    }
+}
+
+fn claim_name(metadata: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let name = lookup::text(metadata, "name");
+    if name.is_empty() {
+        errors.push(FieldError::required(&path.field("name"), ""));
+    } else if let Err(problem) = checks::dns_subdomain(name) {
+        errors.push(FieldError::invalid(&path.field("name"), &name.into(), &problem));
+    }
+}
+
+/// `apps/v1` `DaemonSet`
+pub(crate) static DAEMON_SET: Declared = Declared {
+    status: Some(
+        || json!({ "currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0 }),
+    ),
+    defaults: &[
+        ("spec.updateStrategy", Fill::Object),
+        ("spec.updateStrategy.type", Fill::Text("RollingUpdate")),
+        ("spec.revisionHistoryLimit", Fill::Number(10)),
+    ],
+    fill: |object| {
+        fill_template(object);
+        if let Some(strategy) = lookup::at_mut(object, "spec.updateStrategy")
+            && lookup::text(strategy, "type") == "RollingUpdate"
+        {
+            lookup::fill(strategy, "rollingUpdate", json!({}));
+            lookup::fill(&mut strategy["rollingUpdate"], "maxUnavailable", 1);
+            lookup::fill(&mut strategy["rollingUpdate"], "maxSurge", 0);
+        }
+    },
+    rules: &[
+        required("spec"),
+        one_of("spec.updateStrategy.type", &["OnDelete", "RollingUpdate"]),
+        with("spec.updateStrategy.rollingUpdate", rolling),
+        fixed("spec.selector"),
+    ],
+    more: |object, _, errors| shared(&object["spec"], None, &Path::Root.field("spec"), errors),
+    status_rules: &[
+        not_negative("status.currentNumberScheduled"),
+        not_negative("status.numberMisscheduled"),
+        not_negative("status.desiredNumberScheduled"),
+        not_negative("status.numberReady"),
+        not_negative("status.updatedNumberScheduled"),
+        not_negative("status.numberAvailable"),
+        not_negative("status.numberUnavailable"),
+        between("status.observedGeneration", 0, i64::MAX),
+    ],
+    ..Declared::SPECIFIED
+};
+
+/// A node runs one pod of the set, or two for a while: just one of the two numbers says how many at a time.
+fn rolling(rolling: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let (unavailable, surge) = (&rolling["maxUnavailable"], &rolling["maxSurge"]);
+    share(unavailable, &path.field("maxUnavailable"), errors);
+    share(surge, &path.field("maxSurge"), errors);
+    let none = |value: &Value| value.is_null() || *value == 0 || *value == "0%";
+    match (none(unavailable), none(surge)) {
+        (true, true) => {
+            let detail = "cannot be 0 when maxSurge is 0";
+            errors.push(FieldError::invalid(&path.field("maxUnavailable"), unavailable, detail));
+        }
+        (false, false) => {
+            let detail = "may not be set when maxUnavailable is non-zero";
+            errors.push(FieldError::invalid(&path.field("maxSurge"), surge, detail));
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strategy::testing::{admit, errors, fields, valid};
+
+    fn set(kind: &str, spec: &Value) -> Value {
+        let mut object = json!({ "apiVersion": "apps/v1", "kind": kind, "metadata": { "name": "s" }, "spec": {
+            "selector": { "matchLabels": { "a": "b" } },
+            "template": { "metadata": { "labels": { "a": "b" } }, "spec": { "containers": [{ "name": "c", "image": "x:1" }] } },
+        } });
+        for (name, value) in spec.as_object().into_iter().flatten() {
+            object["spec"][name] = value.clone();
+        }
+        object
+    }
+
+    #[test]
+    fn a_stateful_set_changes_little() {
+        let claim = json!({ "metadata": { "name": "data" }, "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } });
+        let old = valid(set("StatefulSet", &json!({ "volumeClaimTemplates": [claim] })));
+        let spec = &old["spec"];
+        assert_eq!(spec["updateStrategy"], json!({ "type": "RollingUpdate", "rollingUpdate": { "partition": 0 } }));
+        assert_eq!(
+            spec["persistentVolumeClaimRetentionPolicy"],
+            json!({ "whenDeleted": "Retain", "whenScaled": "Retain" })
+        );
+        assert_eq!((&spec["replicas"], &spec["podManagementPolicy"]), (&json!(1), &json!("OrderedReady")));
+        assert_eq!(spec["volumeClaimTemplates"][0]["spec"]["volumeMode"], "Filesystem");
+        assert_eq!(old["status"], json!({ "availableReplicas": 0, "replicas": 0 }));
+        let mut new = old.clone();
+        new["spec"]["replicas"] = json!(3);
+        new["spec"]["minReadySeconds"] = json!(1);
+        assert_eq!(admit(new.clone(), Some(&old)).1, Vec::<String>::new());
+        new["spec"]["serviceName"] = json!("other");
+        let found = admit(new, Some(&old)).1;
+        assert!(
+            found[0].starts_with("spec: Forbidden: updates to statefulset spec for fields other than 'replicas'"),
+            "{found:?}"
+        );
+        let wrong = set(
+            "StatefulSet",
+            &json!({ "podManagementPolicy": "Chaos", "ordinals": { "start": -1 }, "volumeClaimTemplates": [{}] }),
+        );
+        assert_eq!(
+            fields(&errors(wrong)),
+            ["spec.podManagementPolicy", "spec.ordinals.start", "spec.volumeClaimTemplates[0].metadata"]
+        );
+    }
+
+    #[test]
+    fn a_daemon_set_replaces_one_pod_a_node() {
+        let old = valid(set("DaemonSet", &json!({})));
+        let strategy = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": 1, "maxSurge": 0 } });
+        assert_eq!(old["spec"]["updateStrategy"], strategy);
+        let rolling = |unavailable: Value, surge: Value| {
+            let strategy = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": unavailable, "maxSurge": surge } });
+            errors(set("DaemonSet", &json!({ "updateStrategy": strategy })))
+        };
+        assert_eq!(fields(&rolling(json!(1), json!(1))), ["spec.updateStrategy.rollingUpdate.maxSurge"]);
+        assert_eq!(fields(&rolling(json!(0), json!(0))), ["spec.updateStrategy.rollingUpdate.maxUnavailable"]);
+        let mut new = old.clone();
+        new["spec"]["selector"]["matchLabels"] = json!({ "a": "b", "c": "d" });
+        new["spec"]["template"]["metadata"]["labels"] = json!({ "a": "b", "c": "d" });
+        assert_eq!(fields(&admit(new, Some(&old)).1), ["spec.selector"]);
+    }
+
+    #[test]
+    fn counts_of_a_status_fit_each_other() {
+        let resource = crate::registry::shared().of_kind("apps/v1", "StatefulSet").expect("served");
+        let check = |status: Value| {
+            let found = resource.strategy().validate_below("status", &json!({ "status": status }), &json!({}));
+            found.into_iter().map(|error| error.field).collect::<Vec<_>>()
+        };
+        assert_eq!(check(json!({ "replicas": 2, "readyReplicas": 2, "availableReplicas": 1 })), Vec::<String>::new());
+        assert_eq!(check(json!({ "replicas": 1, "collisionCount": -1 })), ["status.collisionCount"]);
+        assert_eq!(check(json!({ "replicas": 1, "readyReplicas": 2 })), ["status.readyReplicas"]);
+    }
+}
