@@ -195,9 +195,7 @@ fn write(wanted: &Value, live: Option<&Value>) -> Option<(Method, String, Value)
             mended["rules"] = json!(rules);
         }
     }
-    let lost = |field: &str| live[field].is_null() && !wanted[field].is_null();
-    let changed = lost("roleRef") || mended != *live;
-    changed.then(|| (Method::PUT, format!("{folder}/{name}"), mended))
+    (mended != *live).then(|| (Method::PUT, format!("{folder}/{name}"), mended))
 }
 
 #[cfg(test)]
