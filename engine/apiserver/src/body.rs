@@ -24,7 +24,7 @@ pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 /// Pieces are gathered until a chunk has this many bytes.
 pub(crate) const CHUNK: usize = 64 * 1024;
 /// How long a request body may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A body of known bytes.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {

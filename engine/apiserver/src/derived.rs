@@ -57,9 +57,10 @@ impl<F: Fold> Derived<F> {
         for (number, table) in self.tables.iter().enumerate() {
             let (changes, _) = table.read_changes(state.next[number], usize::MAX, 0)?;
             for change in &changes {
-                match change.deleted {
-                    true => state.fold.remove(number, &change.object.key),
-                    false => state.fold.put(number, &change.object),
+                if change.deleted {
+                    state.fold.remove(number, &change.object.key);
+                } else {
+                    state.fold.put(number, &change.object);
                 }
             }
             state.next[number] += changes.len() as u64;

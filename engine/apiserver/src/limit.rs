@@ -160,19 +160,19 @@ mod tests {
         let flight = InFlight::new(limits);
         let (jane, joe) = (Identity::new("jane", &[]), Identity::new("joe", &[]));
         let first = flight.enter(&jane, false).unwrap();
-        let _second = flight.enter(&jane, false).unwrap();
+        let second = flight.enter(&jane, false).unwrap();
         assert!(flight.enter(&jane, false).is_err(), "one user has its share");
-        let _third = flight.enter(&joe, false).unwrap();
+        let third = flight.enter(&joe, false).unwrap();
         assert!(flight.enter(&joe, false).is_err(), "all users have theirs");
-        let _watch = flight.enter(&joe, true).unwrap();
+        let watch = flight.enter(&joe, true).unwrap();
         assert!(flight.enter(&jane, true).is_err(), "long requests are counted apart");
         let node = Identity::node("a");
-        let _fourth = flight.enter(&node, false).unwrap();
+        let fourth = flight.enter(&node, false).unwrap();
         drop(first);
         assert!(flight.enter(&joe, false).is_ok());
         let fifth = flight.enter(&Identity::admin(), true).unwrap();
         assert!(flight.enter(&node, false).is_err());
-        drop((_second, _third, _watch, _fourth, fifth));
+        drop((second, third, watch, fourth, fifth));
         let counts = flight.counts.lock().unwrap();
         assert!(counts.users.is_empty() && counts.all == [0, 0] && counts.system == 0);
     }

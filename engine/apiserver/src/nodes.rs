@@ -32,8 +32,11 @@ const KINDS: usize = 5;
 pub(crate) struct Graph {
     nodes: HashMap<Box<str>, Named>,
     /// The node of each pod and what it names, to take it out again.
-    pods: HashMap<Box<str>, (Box<str>, Vec<(Kind, Box<str>)>)>,
+    pods: HashMap<Box<str>, (Box<str>, Names)>,
 }
+
+/// What one pod names.
+type Names = Vec<(Kind, Box<str>)>;
 
 /// How many pods name an object, by `<namespace>/<name>`, for each kind.
 type Named = [HashMap<Box<str>, u32>; KINDS];
@@ -46,25 +49,25 @@ impl Fold for Graph {
         let namespace = object.namespace().unwrap_or_default();
         let mut names = vec![(Kind::Pod, object.key.clone())];
         pod.spec.each(object.name(), &mut |kind, name| names.push((kind, format!("{namespace}/{name}").into())));
-        let named = self.nodes.entry(node.into()).or_default();
+        let counted = self.nodes.entry(node.into()).or_default();
         for (kind, key) in &names {
-            *named[*kind as usize].entry(key.clone()).or_default() += 1;
+            *counted[*kind as usize].entry(key.clone()).or_default() += 1;
         }
         self.pods.insert(object.key.clone(), (node.into(), names));
     }
 
     fn remove(&mut self, _: usize, key: &str) {
         let Some((node, names)) = self.pods.remove(key) else { return };
-        let Some(named) = self.nodes.get_mut(&node) else { return };
+        let Some(counted) = self.nodes.get_mut(&node) else { return };
         for (kind, key) in names {
-            let counts = &mut named[kind as usize];
+            let counts = &mut counted[kind as usize];
             if let Some(count) = counts.get_mut(&key).filter(|count| **count > 1) {
                 *count -= 1;
             } else {
                 counts.remove(&key);
             }
         }
-        if named.iter().all(HashMap::is_empty) {
+        if counted.iter().all(HashMap::is_empty) {
             self.nodes.remove(&node);
         }
     }

@@ -1,5 +1,5 @@
 //! Tokens, roles, nodes, reviews and acting for others: what opens, and that nothing else does.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::similar_names)]
 
 mod common;
 

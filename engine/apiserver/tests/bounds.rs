@@ -176,14 +176,14 @@ async fn who_trickles_is_cut_off() {
     assert!(ended.is_ok(), "who says nothing does not stay");
 }
 
-const POLICY: &str = r#"
+const POLICY: &str = r"
 apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
 rules:
 - {level: None, users: [admin], verbs: [create], resources: [{group: rbac.authorization.k8s.io}]}
 - {level: RequestResponse}
-"#;
+";
 
 #[tokio::test]
 async fn what_was_asked_is_written_down_without_its_secrets() {

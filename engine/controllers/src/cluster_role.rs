@@ -20,14 +20,14 @@ pub(crate) async fn run(world: World, stop: CancellationToken) {
     let wake = queue.clone();
     let api: Api<ClusterRole> = Api::all(world.client.clone());
     // Every role may feed every other one, so there is one thing to do: look at all of them.
-    let (roles, watch) =
+    let (store, watch) =
         cached(api.clone(), kube::runtime::watcher::Config::default(), stop.clone(), move |_| wake.add(()));
-    let working = drive(queue, 1, stop, move |()| gather(api.clone(), roles.clone()));
+    let working = drive(queue, 1, stop, move |()| gather(api.clone(), store.clone()));
     tokio::join!(watch, working);
 }
 
-async fn gather(api: Api<ClusterRole>, roles: Store<ClusterRole>) -> Result<Option<Duration>, kube::Error> {
-    let all = roles.state();
+async fn gather(api: Api<ClusterRole>, store: Store<ClusterRole>) -> Result<Option<Duration>, kube::Error> {
+    let all = store.state();
     for role in &all {
         let Some(rules) = gathered(role, &all) else { continue };
         if role.rules.as_ref() == Some(&rules) || (role.rules.is_none() && rules.is_empty()) {

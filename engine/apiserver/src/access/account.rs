@@ -24,7 +24,7 @@ const SKEW: i64 = 60;
 /// Checks tokens against the objects they speak of.
 pub(crate) struct Accounts {
     key: Arc<TokenKey>,
-    accounts: Arc<Table>,
+    own: Arc<Table>,
     pods: Arc<Table>,
     secrets: Arc<Table>,
     nodes: Arc<Table>,
@@ -69,7 +69,7 @@ impl Accounts {
         let table = |plural| registry.find("", "v1", plural).map(|resource| cache.table(&resource));
         let (accounts, pods) = (table("serviceaccounts")?, table("pods")?);
         let (secrets, nodes) = (table("secrets")?, table("nodes")?);
-        Some(Self { key, accounts, pods, secrets, nodes, recent: Mutex::default() })
+        Some(Self { key, own: accounts, pods, secrets, nodes, recent: Mutex::default() })
     }
 
     pub(crate) fn key(&self) -> &TokenKey {
@@ -81,7 +81,7 @@ impl Accounts {
     }
 
     pub(crate) fn account(&self, key: &str) -> Option<Arc<Object>> {
-        self.accounts.get(key)
+        self.own.get(key)
     }
 
     pub(crate) fn pod(&self, key: &str) -> Option<Arc<Object>> {
@@ -129,7 +129,7 @@ impl Accounts {
         };
         let own = Some(bound.namespace.as_str());
         let node = bound.node.as_ref().filter(|_| bound.pod.is_none());
-        same(&self.accounts, own, &bound.serviceaccount)
+        same(&self.own, own, &bound.serviceaccount)
             && bound.pod.as_ref().is_none_or(|pod| same(&self.pods, own, pod))
             && bound.secret.as_ref().is_none_or(|secret| same(&self.secrets, own, secret))
             && node.is_none_or(|node| same(&self.nodes, None, node))

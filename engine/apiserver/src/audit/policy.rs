@@ -120,7 +120,7 @@ impl Policy {
             return Err("expected apiVersion audit.k8s.io/v1 and kind Policy".into());
         }
         for (index, rule) in policy.rules.iter().enumerate() {
-            if !rule.urls.is_empty() && !(rule.resources.is_empty() && rule.namespaces.is_empty()) {
+            if !rule.urls.is_empty() && (!rule.resources.is_empty() || !rule.namespaces.is_empty()) {
                 return Err(format!(
                     "rules[{index}]: rules cannot apply to both regular resources and non-resource URLs"
                 ));
@@ -159,14 +159,13 @@ impl Rule {
         any(&self.users, |own| own == user)
             && any(&self.user_groups, |own| asked.identity.is_some_and(|identity| identity.is_in(own)))
             && any(&self.verbs, |own| own == "*" || own == asked.verb)
-            && match asked.target {
-                Some(target) => self.urls.is_empty() && self.fits_resource(target),
-                None => {
-                    let leads = |own: &str| {
-                        own == asked.path || own.strip_suffix('*').is_some_and(|start| asked.path.starts_with(start))
-                    };
-                    self.resources.is_empty() && self.namespaces.is_empty() && any(&self.urls, leads)
-                }
+            && if let Some(target) = asked.target {
+                self.urls.is_empty() && self.fits_resource(target)
+            } else {
+                let leads = |own: &str| {
+                    own == asked.path || own.strip_suffix('*').is_some_and(|start| asked.path.starts_with(start))
+                };
+                self.resources.is_empty() && self.namespaces.is_empty() && any(&self.urls, leads)
             }
     }
 
@@ -188,13 +187,13 @@ impl Rule {
 impl GroupResources {
     fn fits(&self, target: &ResourcePath) -> bool {
         let subresource = subresource(target);
-        let means = |own: &str| match own.split_once('/') {
-            None => own == "*" || (subresource.is_empty() && own == target.plural),
-            Some((resource, second)) => {
-                !subresource.is_empty()
-                    && (resource == "*" || resource == target.plural)
-                    && (second == "*" || second == subresource)
-            }
+        let means = |own: &str| {
+            let Some((resource, second)) = own.split_once('/') else {
+                return own == "*" || (subresource.is_empty() && own == target.plural);
+            };
+            !subresource.is_empty()
+                && (resource == "*" || resource == target.plural)
+                && (second == "*" || second == subresource)
         };
         let name = target.name.as_deref().unwrap_or_default();
         self.group == target.group && any(&self.resources, means) && any(&self.resource_names, |own| own == name)

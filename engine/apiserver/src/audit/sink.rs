@@ -7,7 +7,7 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -72,10 +72,7 @@ fn write(mut log: Log, waiting: &Receiver<Vec<u8>>, load: &Load) {
         while let Some(line) = next {
             load.bytes.fetch_sub(line.len(), Ordering::Relaxed);
             log.put(&line, load);
-            next = match waiting.try_recv() {
-                Ok(line) => Some(line),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-            };
+            next = waiting.try_recv().ok();
         }
         log.flush();
         let dropped = load.dropped.swap(0, Ordering::Relaxed);

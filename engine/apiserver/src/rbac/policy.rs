@@ -178,26 +178,24 @@ fn write(wanted: &Value, live: Option<&Value>) -> Option<(Method, String, Value)
     if live["metadata"]["annotations"][AUTO_UPDATE] != "true" {
         return None;
     }
-    let mut mended = live.clone();
+    let mut better = live.clone();
     if wanted["roleRef"].is_object() {
         let mut subjects = live["subjects"].as_array().cloned().unwrap_or_default();
         let missing = wanted["subjects"].as_array().into_iter().flatten().filter(|own| !subjects.contains(own));
         let missing: Vec<Value> = missing.cloned().collect();
         subjects.extend(missing);
-        mended["subjects"] = subjects.into();
+        better["subjects"] = subjects.into();
     } else if wanted["aggregationRule"].is_object() {
-        mended["aggregationRule"] = wanted["aggregationRule"].clone();
+        better["aggregationRule"] = wanted["aggregationRule"].clone();
     } else {
         let mut rules = rules_of(live);
         let missing = uncovered(&rules, &rules_of(wanted), usize::MAX);
         if !missing.is_empty() {
             rules.extend(missing);
-            mended["rules"] = json!(rules);
+            better["rules"] = json!(rules);
         }
     }
-    let lost = |field: &str| live[field].is_null() && !wanted[field].is_null();
-    let changed = lost("roleRef") || mended != *live;
-    changed.then(|| (Method::PUT, format!("{folder}/{name}"), mended))
+    (better != *live).then(|| (Method::PUT, format!("{folder}/{name}"), better))
 }
 
 #[cfg(test)]
@@ -212,24 +210,23 @@ mod tests {
         assert_eq!(named("system:discovery").subjects[0]["name"], "system:authenticated");
         assert_eq!(named("extension-apiserver-authentication-reader").namespace, Some("kube-system"));
         assert!(roles.iter().all(|role| role.gathers.is_some() || !role.rules.is_empty()));
-        let mut names: Vec<_> = roles.iter().map(|role| (role.namespace, role.name)).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), roles.len(), "each role once");
+        let mut all: Vec<_> = roles.iter().map(|role| (role.namespace, role.name)).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), roles.len(), "each role once");
     }
 
     #[test]
     fn admin_holds_what_edit_and_view_hold() {
         let roles = roles();
-        let rules =
-            |name: &str| roles.iter().find(|role| role.name == name).map(|role| role.all_rules(&roles)).unwrap();
-        assert!(uncovered(&rules("admin"), &rules("edit"), usize::MAX).is_empty());
-        assert!(uncovered(&rules("edit"), &rules("view"), usize::MAX).is_empty());
-        assert!(!uncovered(&rules("view"), &rules("edit"), usize::MAX).is_empty());
+        let of = |name: &str| roles.iter().find(|role| role.name == name).map(|role| role.all_rules(&roles)).unwrap();
+        assert!(uncovered(&of("admin"), &of("edit"), usize::MAX).is_empty());
+        assert!(uncovered(&of("edit"), &of("view"), usize::MAX).is_empty());
+        assert!(!uncovered(&of("view"), &of("edit"), usize::MAX).is_empty());
     }
 
     #[test]
-    fn what_is_there_is_mended_and_nothing_is_taken_away() {
+    fn what_is_there_is_better_and_nothing_is_taken_away() {
         let roles = roles();
         let wanted = roles.iter().find(|role| role.name == "system:basic-user").unwrap();
         let whole = wanted.role(&roles);
@@ -238,9 +235,9 @@ mod tests {
         let mut lacking = whole.clone();
         let extra = json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]});
         lacking["rules"] = json!([extra]);
-        let (method, path, mended) = write(&whole, Some(&lacking)).unwrap();
+        let (method, path, better) = write(&whole, Some(&lacking)).unwrap();
         assert_eq!((method, path.rsplit('/').next()), (Method::PUT, Some("system:basic-user")));
-        assert!(mended["rules"].as_array().unwrap().len() > 1 && mended["rules"][0] == extra);
+        assert!(better["rules"].as_array().unwrap().len() > 1 && better["rules"][0] == extra);
         lacking["metadata"]["annotations"][AUTO_UPDATE] = "false".into();
         assert!(write(&whole, Some(&lacking)).is_none());
         let mut binding = wanted.binding();
