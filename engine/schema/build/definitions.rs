@@ -7,6 +7,7 @@ use k8s_openapi::api::{
     autoscaling::v1 as autoscaling, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery,
     policy::v1 as policy,
 };
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -30,6 +31,9 @@ const STORED: [fn(&mut SchemaGenerator) -> String; 13] = [
     root::<discovery::EndpointSlice>,
     root::<coordination::Lease>,
 ];
+
+/// The stored kind that travels as text only.
+const DEFINING: fn(&mut SchemaGenerator) -> String = root::<apiextensions::CustomResourceDefinition>;
 
 /// Kinds that only travel in requests and replies.
 const TRANSIENT: [fn(&mut SchemaGenerator) -> String; 11] = [
@@ -66,7 +70,7 @@ fn generator() -> SchemaGenerator {
 /// Every definition by its OpenAPI name.
 pub(crate) fn generate() -> Map<String, Value> {
     let mut generator = generator();
-    let stored: Vec<String> = STORED.iter().map(|root| root(&mut generator)).collect();
+    let stored: Vec<String> = STORED.iter().chain([&DEFINING]).map(|root| root(&mut generator)).collect();
     for root in TRANSIENT {
         root(&mut generator);
     }

@@ -6,9 +6,10 @@ use serde_json::{Map, Value, json};
 
 /// `core.v1.Pod` in full.
 fn definition_name(short: &str) -> String {
-    match short.strip_prefix("meta.") {
-        Some(rest) => format!("io.k8s.apimachinery.pkg.apis.meta.{rest}"),
-        None => format!("io.k8s.api.{short}"),
+    match short.split_once('.') {
+        Some(("meta", rest)) => format!("io.k8s.apimachinery.pkg.apis.meta.{rest}"),
+        Some(("apiextensions", rest)) => format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.{rest}"),
+        _ => format!("io.k8s.api.{short}"),
     }
 }
 

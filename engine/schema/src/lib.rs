@@ -2,6 +2,7 @@
 //!
 //! Everything here is a pure function over `serde_json::Value`. It knows nothing of HTTP, storage or identity.
 
+pub mod custom;
 mod decode;
 mod definitions;
 mod discovery;
@@ -26,7 +27,7 @@ pub use decode::{Encoding, MAX_BODY, MAX_DEPTH, decode_json, decode_protobuf};
 pub use error::{DecodeError, SchemaError};
 pub use invalid::{FieldError, Reason};
 pub use registry::Registry;
-pub use resource::{Conversion, Convert, Gvk, Kept, Name, Resource, Subresource, VirtualResource};
+pub use resource::{Conversion, Convert, Gvk, Kept, Name, Resource, ScalePaths, Subresource, VirtualResource};
 pub use strategy::Strategy;
 pub use table::{IncludeObject, TableInput, human_duration, table};
 pub use tree::{Kind, ListType, PatchStrategy, Schema};

@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 
 use crate::decode::Tags;
 use crate::definitions;
-use crate::resource::{Conversion, Kept, Resource, VirtualResource};
+use crate::resource::{Conversion, Kept, Resource, ScalePaths, Shape, VirtualResource};
 use crate::rows::{ROWS, Row, TRANSIENT, VIRTUAL};
+use crate::table;
 use crate::tree::Schema;
 
 /// The served kinds. Cheap to share, never changes: custom resources make another one.
@@ -129,9 +130,11 @@ fn resource(row: &Row, schemas: &mut HashMap<String, Schema>) -> Resource {
         returns_deleted: row.returns_deleted,
         kept,
         definition: row.definition.into(),
-        schema: schemas.remove(row.definition).expect("every row's definition is a root"),
-        columns: row.columns.into(),
-        selectable: row.selectable.into(),
+        scale: ScalePaths::default(),
+        deprecation: None,
+        shape: Shape::Built(schemas.remove(row.definition).expect("every row's definition is a root")),
+        columns: table::shown(row.columns),
+        selectable: row.selectable.iter().map(Into::into).collect(),
         strategy: (row.strategy)(),
     }
 }
@@ -154,7 +157,7 @@ mod tests {
     #[test]
     fn every_row_is_found_by_path_and_by_kind() {
         let registry = shared();
-        assert_eq!(registry.all().count(), 13);
+        assert_eq!(registry.all().count(), ROWS.len());
         for resource in registry.all() {
             let by_path = registry.find(&resource.group, &resource.version, &resource.plural).expect("found by path");
             let by_kind = registry.of_kind(&resource.api_version(), &resource.kind).expect("found by kind");

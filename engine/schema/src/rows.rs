@@ -57,7 +57,7 @@ const CORE: Row = Row {
 };
 
 /// The stored kinds.
-pub(crate) static ROWS: [Row; 13] = [
+pub(crate) static ROWS: [Row; 14] = [
     Row {
         kind: "ConfigMap",
         plural: "configmaps",
@@ -161,6 +161,20 @@ pub(crate) static ROWS: [Row; 13] = [
         returns_deleted: true,
         definition: "io.k8s.api.core.v1.ServiceAccount",
         columns: table::SERVICE_ACCOUNT,
+        ..CORE
+    },
+    Row {
+        group: "apiextensions.k8s.io",
+        kind: "CustomResourceDefinition",
+        plural: "customresourcedefinitions",
+        singular: "customresourcedefinition",
+        short_names: &["crd", "crds"],
+        categories: &["api-extensions"],
+        namespaced: false,
+        subresources: &[STATUS],
+        definition: "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",
+        columns: table::CUSTOM_RESOURCE_DEFINITION,
+        strategy: strategy::custom_resource_definition,
         ..CORE
     },
     Row {

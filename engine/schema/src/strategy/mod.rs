@@ -7,7 +7,7 @@ pub(crate) mod checks;
 mod cluster;
 mod data;
 mod endpoints;
-mod metadata;
+pub(crate) mod metadata;
 mod pod;
 mod service;
 mod workload;
@@ -55,6 +55,10 @@ pub(crate) fn plain() -> Arc<dyn Strategy> {
 
 pub(crate) fn config_map() -> Arc<dyn Strategy> {
     Arc::new(data::ConfigMap)
+}
+
+pub(crate) fn custom_resource_definition() -> Arc<dyn Strategy> {
+    Arc::new(crate::custom::Definition)
 }
 
 pub(crate) fn deployment() -> Arc<dyn Strategy> {

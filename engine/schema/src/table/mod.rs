@@ -1,5 +1,6 @@
 //! Printing: the `meta.k8s.io/v1` `Table` that `kubectl get` shows, with the columns people know.
 
+mod custom;
 mod human;
 mod network;
 mod node;
@@ -14,11 +15,11 @@ pub use human::human_duration;
 pub(crate) use network::{ENDPOINT_SLICE, ENDPOINTS, SERVICE};
 pub(crate) use node::NODE;
 pub(crate) use pod::POD;
-pub(crate) use simple::{CONFIG_MAP, EVENT, LEASE, NAMESPACE, SECRET, SERVICE_ACCOUNT};
+pub(crate) use simple::{CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, EVENT, LEASE, NAMESPACE, SECRET, SERVICE_ACCOUNT};
 pub(crate) use workload::{DEPLOYMENT, REPLICA_SET};
 
 use crate::lookup;
-use crate::resource::{Cell, Column, Resource};
+use crate::resource::{Cell, Column, Resource, ShownCell, ShownColumn};
 
 /// What stands where there is nothing to say.
 const NONE: &str = "<none>";
@@ -63,7 +64,7 @@ pub fn table(
     with_columns: bool,
     now: Timestamp,
 ) -> Value {
-    let columns: &[Column] = if resource.columns.is_empty() { PLAIN } else { &resource.columns };
+    let columns = &resource.columns;
     let definitions: Vec<Value> = columns.iter().filter(|_| with_columns).map(definition).collect();
     let rows: Vec<Value> = rows.iter().map(|row| print(columns, row.object, include, now)).collect();
     json!({
@@ -73,6 +74,17 @@ pub fn table(
         "columnDefinitions": definitions,
         "rows": rows,
     })
+}
+
+/// The columns that a row says, or what every kind has.
+pub(crate) fn shown(columns: &[Column]) -> Vec<ShownColumn> {
+    let columns = if columns.is_empty() { PLAIN } else { columns };
+    columns.iter().map(Into::into).collect()
+}
+
+/// The column of names, which every custom resource begins with.
+pub(crate) fn name_column() -> ShownColumn {
+    (&NAME).into()
 }
 
 /// The columns of a kind without any of its own.
@@ -96,20 +108,19 @@ const fn wide(name: &'static str, cell: Cell) -> Column {
     Column { name, kind: "string", priority: 1, cell }
 }
 
-fn definition(column: &Column) -> Value {
-    let format = if matches!(column.cell, Cell::Name) { "name" } else { "" };
+fn definition(column: &ShownColumn) -> Value {
     json!({
         "name": column.name,
         "type": column.kind,
-        "format": format,
-        "description": "",
+        "format": column.format,
+        "description": column.description,
         "priority": column.priority,
     })
 }
 
-fn print(columns: &[Column], object: &Value, include: IncludeObject, now: Timestamp) -> Value {
+fn print(columns: &[ShownColumn], object: &Value, include: IncludeObject, now: Timestamp) -> Value {
     let mut row = Map::new();
-    let cells: Vec<Value> = columns.iter().map(|column| cell(column.cell, object, now)).collect();
+    let cells: Vec<Value> = columns.iter().map(|column| shown_cell(column, object, now)).collect();
     row.insert("cells".to_owned(), cells.into());
     if let Some(condition) = ended(object) {
         row.insert("conditions".to_owned(), condition);
@@ -127,6 +138,13 @@ fn print(columns: &[Column], object: &Value, include: IncludeObject, now: Timest
         row.insert("object".to_owned(), shown);
     }
     Value::Object(row)
+}
+
+fn shown_cell(column: &ShownColumn, object: &Value, now: Timestamp) -> Value {
+    match &column.cell {
+        ShownCell::Built(built) => cell(*built, object, now),
+        ShownCell::Path(path) => custom::cell(&column.kind, path.find(object).first().copied(), now),
+    }
 }
 
 fn cell(cell: Cell, object: &Value, now: Timestamp) -> Value {

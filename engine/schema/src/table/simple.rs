@@ -12,6 +12,9 @@ pub(crate) const NAMESPACE: &[Column] = &[NAME, column("Status", Cell::Text("sta
 
 pub(crate) const CONFIG_MAP: &[Column] = &[NAME, number("Data", Cell::With(keys)), AGE];
 
+pub(crate) const CUSTOM_RESOURCE_DEFINITION: &[Column] =
+    &[NAME, column("Created At", Cell::Text("metadata.creationTimestamp", ""))];
+
 pub(crate) const SECRET: &[Column] =
     &[NAME, column("Type", Cell::Text("type", "")), number("Data", Cell::With(keys)), AGE];
 
