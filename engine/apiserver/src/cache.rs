@@ -249,6 +249,11 @@ impl Cache {
         self.claims.read().unwrap_or_else(PoisonError::into_inner).contains(claim)
     }
 
+    /// The objects that are kept under a group and a plural.
+    pub(crate) fn table_of(&self, group: &str, plural: &str) -> Arc<Table> {
+        self.at(&format!("{ROOT}{group}/{plural}/"))
+    }
+
     /// The objects that the resource shows.
     pub(crate) fn table(&self, resource: &Resource) -> Arc<Table> {
         self.at(&prefix(resource))

@@ -14,6 +14,8 @@ mod cache;
 mod call;
 mod clock;
 mod commit;
+mod convert;
+mod custom;
 mod decode;
 mod delete;
 mod discovery;

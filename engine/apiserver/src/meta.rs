@@ -44,8 +44,28 @@ pub(crate) fn may_go(object: &Value) -> bool {
 
 /// Whether the kind counts changes of its `spec`.
 pub(crate) fn counts_generations(resource: &Resource) -> bool {
+    if resource.is_custom() {
+        return true;
+    }
     let kind_counts = !resource.group.is_empty() || resource.kind == "Pod";
     kind_counts && resource.subresource("status").is_some() && resource.schema().field("spec").is_some()
+}
+
+/// Whether two states of an object differ in what its generation counts: its `spec`; of a custom object everything beside
+/// metadata and, where that is a subresource, the status.
+pub(crate) fn is_another_generation(resource: &Resource, old: &Value, new: &Value) -> bool {
+    if !resource.is_custom() {
+        return new["spec"] != old["spec"];
+    }
+    let status = resource.subresource("status").is_some();
+    let counted = |object: &Value| -> Vec<(String, Value)> {
+        let fields = object.as_object().into_iter().flatten();
+        let counted = fields.filter(|(key, _)| *key != "metadata" && !(status && *key == "status"));
+        let mut counted: Vec<_> = counted.map(|(key, value)| (key.clone(), value.clone())).collect();
+        counted.sort_by(|a, b| a.0.cmp(&b.0));
+        counted
+    };
+    counted(old) != counted(new)
 }
 
 /// Checks name and namespace of a new object against its path, and gives it identity and birth.

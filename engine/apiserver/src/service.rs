@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use crate::allocate::Ranges;
 use crate::body::{Body, BoxError};
 use crate::bootstrap;
 use crate::cache::{Cache, Table};
+use crate::custom::{self, Kinds};
 use crate::error::ApiError;
 use crate::handle::answer;
 use crate::identity::Identity;
@@ -51,7 +52,8 @@ struct Inner {
     cache: Arc<Cache>,
     namespaces: Arc<Table>,
     ranges: Ranges,
-    webhooks: Webhooks,
+    webhooks: Arc<Webhooks>,
+    kinds: Kinds,
     nodes: RwLock<HashMap<String, NodeService>>,
     /// Feeds the cache; joined by [`ApiServer::close`].
     feed: Mutex<Option<JoinHandle<()>>>,
@@ -62,6 +64,7 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.closing.cancel();
+        self.kinds.abort();
         if let Some(feed) = self.feed.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
             feed.abort();
         }
@@ -82,7 +85,7 @@ impl ApiServer {
         let cache = Arc::new(cache);
         let namespaces = registry.find("", "v1", "namespaces").ok_or(ApiError::NoSuchPath)?;
         let namespaces = cache.table(&namespaces);
-        let webhooks = Webhooks::new(services(&registry, &cache)?);
+        let webhooks = Arc::new(Webhooks::new(services(&registry, &cache)?));
         let follower = cache.clone();
         let feed = tokio::spawn(async move { follower.follow(watcher).await });
         let ranges = Ranges { addresses: config.service_subnet, node_ports: config.node_port_range.clone() };
@@ -93,11 +96,14 @@ impl ApiServer {
             namespaces,
             ranges,
             webhooks,
+            kinds: Kinds::default(),
             nodes: RwLock::default(),
             feed: Mutex::new(Some(feed)),
             closing,
         };
         let server = Self(Arc::new(inner));
+        custom::load(&server);
+        server.0.kinds.follow(&server);
         bootstrap::run(&server, &config).await?;
         Ok(server)
     }
@@ -127,6 +133,7 @@ impl ApiServer {
     /// this value holds it. Reads fail from then on.
     pub async fn close(&self) {
         self.0.closing.cancel();
+        self.0.kinds.stop().await;
         let feed = self.0.feed.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.0.cache.lose();
         if let Some(feed) = feed {
@@ -157,12 +164,39 @@ impl ApiServer {
         &self.0.namespaces
     }
 
+    /// Serves other kinds from now on.
+    pub(crate) fn set_registry(&self, registry: Registry) {
+        *self.0.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(registry);
+    }
+
     pub(crate) fn webhooks(&self) -> &Webhooks {
         &self.0.webhooks
     }
 
+    pub(crate) fn shared_webhooks(&self) -> Arc<Webhooks> {
+        self.0.webhooks.clone()
+    }
+
+    pub(crate) fn kinds(&self) -> &Kinds {
+        &self.0.kinds
+    }
+
+    /// A way to the server that does not keep it.
+    pub(crate) fn downgrade(&self) -> WeakServer {
+        WeakServer(Arc::downgrade(&self.0))
+    }
+
     pub(crate) fn ranges(&self) -> &Ranges {
         &self.0.ranges
+    }
+}
+
+/// The server, as long as somebody else keeps it.
+pub(crate) struct WeakServer(Weak<Inner>);
+
+impl WeakServer {
+    pub(crate) fn upgrade(&self) -> Option<ApiServer> {
+        self.0.upgrade().map(ApiServer)
     }
 }
 

@@ -245,11 +245,6 @@ impl Schema {
         self.at
     }
 
-    /// Another place of the same tree by its address.
-    pub(crate) fn at_place(&self, at: u32) -> Self {
-        self.goto(at)
-    }
-
     /// Every place of the tree that has constraints.
     pub(crate) fn checked_places(&self) -> impl Iterator<Item = Self> {
         let checked = self.nodes.iter().enumerate().filter(|(_, node)| node.checks.is_some());
