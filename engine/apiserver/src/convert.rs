@@ -67,7 +67,9 @@ fn is_in(resource: &Resource, object: &Object) -> bool {
 
 fn converted(resource: &Resource, object: &Object, wanted: &str) -> Result<Arc<Object>, ApiError> {
     let converted = match resource.kept.conversion {
-        Conversion::With(convert) => object.with_content(&convert(object.value(), wanted)).map_err(ApiError::Internal)?,
+        Conversion::With(convert) => {
+            object.with_content(&convert(object.value(), wanted)).map_err(ApiError::Internal)?
+        }
         _ => object.renamed(wanted),
     };
     Ok(Arc::new(converted))

@@ -78,7 +78,15 @@ impl Object {
     pub(crate) fn draft(key: &str, value: &Value) -> Self {
         let uid = value["metadata"]["uid"].as_str().unwrap_or_default().into();
         let bytes = canonical(value).into();
-        Self { revision: 0, key: key.into(), bytes, uid, labels: BTreeMap::new(), fields: Mutex::default(), settled: AtomicU64::new(0) }
+        Self {
+            revision: 0,
+            key: key.into(),
+            bytes,
+            uid,
+            labels: BTreeMap::new(),
+            fields: Mutex::default(),
+            settled: AtomicU64::new(0),
+        }
     }
 
     /// The same content under another revision: what a watcher sees when the object disappears.
@@ -169,7 +177,11 @@ impl Object {
             _ => {}
         }
         // The versions of a kind may call a field differently.
-        let named = if self.api_version() == resource.api_version() { field.to_owned() } else { format!("{} {field}", resource.version) };
+        let named = if self.api_version() == resource.api_version() {
+            field.to_owned()
+        } else {
+            format!("{} {field}", resource.version)
+        };
         let mut known = self.fields.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, value)) = known.iter().find(|(own, _)| **own == *named) {
             return value.as_deref().map(str::to_owned);

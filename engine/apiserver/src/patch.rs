@@ -16,8 +16,7 @@ use crate::meta;
 use crate::object::Object;
 use crate::write::{Change, Part, create, manager, modify};
 
-const CUSTOM_MEDIA: &str =
-    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+const CUSTOM_MEDIA: &str = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
 const MEDIA: &str = "application/json-patch+json, application/merge-patch+json, \
                      application/strategic-merge-patch+json, application/apply-patch+yaml";
 

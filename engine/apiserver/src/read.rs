@@ -71,7 +71,14 @@ pub(crate) async fn watch(call: &Call, place: &Place, selection: Selection) -> R
         timeout: Duration::from_secs(timeout.min(24 * 3600)),
     };
     let streamed = if view.shape == Shape::Object { reply::JSON } else { view.content_type() };
-    let watch = Watch::begin(call.server.shared_cache(), call.server.shared_webhooks(), place, view, options, call.stop.clone());
+    let watch = Watch::begin(
+        call.server.shared_cache(),
+        call.server.shared_webhooks(),
+        place,
+        view,
+        options,
+        call.stop.clone(),
+    );
     let events = futures::stream::unfold(watch, |mut watch| async move {
         let lines = watch.next().await?;
         Some((Ok(lines), watch))

@@ -210,13 +210,7 @@ impl Watch {
         lines
     }
 
-    fn initial(
-        &mut self,
-        mut objects: std::vec::IntoIter<Arc<Object>>,
-        announce: bool,
-        next: u64,
-        lines: &mut Batch,
-    ) {
+    fn initial(&mut self, mut objects: std::vec::IntoIter<Arc<Object>>, announce: bool, next: u64, lines: &mut Batch) {
         for object in objects.by_ref() {
             if self.selection.matches(&self.resource, &object) {
                 lines.event("ADDED", &object);

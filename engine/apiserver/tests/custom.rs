@@ -77,8 +77,9 @@ async fn define(cluster: &Cluster, definition: &Value) -> Value {
     let created = cluster.post(DEFINITIONS, definition).await.ok();
     let name = created["metadata"]["name"].as_str().unwrap();
     let revision = created["metadata"]["resourceVersion"].as_str().unwrap();
-    let mut watch =
-        cluster.watch(&format!("{DEFINITIONS}?watch=1&resourceVersion={revision}&fieldSelector=metadata.name={name}")).await;
+    let mut watch = cluster
+        .watch(&format!("{DEFINITIONS}?watch=1&resourceVersion={revision}&fieldSelector=metadata.name={name}"))
+        .await;
     loop {
         let event = watch.next().await.expect("the definition is established");
         if condition(&event["object"], "Established") == "True" {
@@ -104,7 +105,8 @@ async fn a_definition_is_established_and_its_objects_are_served_at_once() {
     assert_eq!(condition(&defined, "NamesAccepted"), "True");
     assert_eq!(defined["status"]["acceptedNames"]["listKind"], "CronTabList");
     assert_eq!(defined["status"]["storedVersions"], json!(["v1"]));
-    let created = cluster.post(CRONTABS, &crontab("a", &json!({ "cronSpec": "* * * * *", "junk": 1, "open": { "x": 1 } }))).await;
+    let created =
+        cluster.post(CRONTABS, &crontab("a", &json!({ "cronSpec": "* * * * *", "junk": 1, "open": { "x": 1 } }))).await;
     assert_eq!(created.code, 201);
     assert!(created.headers.get_all("warning").iter().any(|text| text.to_str().unwrap().contains("spec.junk")));
     let mut object = created.ok();
@@ -114,7 +116,8 @@ async fn a_definition_is_established_and_its_objects_are_served_at_once() {
     let path = format!("{CRONTABS}/a");
     let replaced = cluster.put(&path, &object).await.ok();
     assert_eq!(replaced["metadata"]["generation"], 2);
-    let strict = cluster.post(&format!("{CRONTABS}?fieldValidation=Strict"), &crontab("b", &json!({ "junk": 1 }))).await;
+    let strict =
+        cluster.post(&format!("{CRONTABS}?fieldValidation=Strict"), &crontab("b", &json!({ "junk": 1 }))).await;
     assert_eq!(strict.code, 400);
     let list = cluster.get(CRONTABS).await.ok();
     assert_eq!((&list["kind"], list["items"].as_array().unwrap().len()), (&json!("CronTabList"), 1));
@@ -129,9 +132,18 @@ async fn wrong_objects_are_refused_in_the_words_of_the_schema_and_its_rules() {
     let cluster = Cluster::new().await;
     define(&cluster, &definition(&[version("v1", true)])).await;
     for (spec, message) in [
-        (json!({ "replicas": "x" }), r#"spec.replicas: Invalid value: "string": spec.replicas in body must be of type integer: "string""#),
-        (json!({ "replicas": 11 }), "spec.replicas: Invalid value: 11: spec.replicas in body should be less than or equal to 10"),
-        (json!({ "cronSpec": "x" }), r#"spec.cronSpec: Invalid value: "x": spec.cronSpec in body should match '^\S+( \S+){4}$'"#),
+        (
+            json!({ "replicas": "x" }),
+            r#"spec.replicas: Invalid value: "string": spec.replicas in body must be of type integer: "string""#,
+        ),
+        (
+            json!({ "replicas": 11 }),
+            "spec.replicas: Invalid value: 11: spec.replicas in body should be less than or equal to 10",
+        ),
+        (
+            json!({ "cronSpec": "x" }),
+            r#"spec.cronSpec: Invalid value: "x": spec.cronSpec in body should match '^\S+( \S+){4}$'"#,
+        ),
         (json!({ "color": "blue" }), r#"spec.color: Unsupported value: "blue": supported values: "red", "green""#),
         (json!({ "ports": [{ "name": "a" }, { "name": "a" }] }), r#"spec.ports[1]: Duplicate value: {"name":"a"}"#),
         (json!({ "replicas": 7 }), r#"spec.replicas: Invalid value: "object": not 7"#),
@@ -141,13 +153,17 @@ async fn wrong_objects_are_refused_in_the_words_of_the_schema_and_its_rules() {
     }
     let (code, text) = cluster.post(CRONTABS, &json!({ "metadata": { "name": "a" } })).await.failure();
     assert_eq!((code, text.as_str()), (422, r#"CronTab.stable.example.com "a" is invalid: spec: Required value"#));
-    let (code, _) = cluster.post(CRONTABS, &json!({ "metadata": { "name": "a", "labels": 1 }, "spec": {} })).await.failure();
+    let (code, _) =
+        cluster.post(CRONTABS, &json!({ "metadata": { "name": "a", "labels": 1 }, "spec": {} })).await.failure();
     assert_eq!(code, 400);
     cluster.post(CRONTABS, &crontab("a", &json!({ "replicas": 3 }))).await.ok();
     let path = format!("{CRONTABS}/a");
     cluster.patch(&path, "merge", &json!({ "spec": { "replicas": 4 } })).await.ok();
     let (code, text) = cluster.patch(&path, "merge", &json!({ "spec": { "replicas": 2 } })).await.failure();
-    assert!(code == 422 && text.ends_with("spec.replicas: Invalid value: \"integer\": replicas cannot go down"), "{text}");
+    assert!(
+        code == 422 && text.ends_with("spec.replicas: Invalid value: \"integer\": replicas cannot go down"),
+        "{text}"
+    );
     assert_eq!(cluster.patch(&path, "strategic-merge", &json!({ "spec": {} })).await.code, 415);
 }
 
@@ -155,14 +171,23 @@ async fn wrong_objects_are_refused_in_the_words_of_the_schema_and_its_rules() {
 async fn a_bad_definition_is_refused_with_the_field() {
     let cluster = Cluster::new().await;
     let mut bad = definition(&[version("v1", true)]);
-    bad["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["x-kubernetes-validations"] = json!([{ "rule": "self.nothing >" }]);
+    bad["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["x-kubernetes-validations"] =
+        json!([{ "rule": "self.nothing >" }]);
     let (code, text) = cluster.post(DEFINITIONS, &bad).await.failure();
     assert_eq!(code, 422);
-    assert!(text.contains("spec.versions[0].schema.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule: Invalid value"), "{text}");
+    assert!(
+        text.contains(
+            "spec.versions[0].schema.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule: Invalid value"
+        ),
+        "{text}"
+    );
     let mut bad = definition(&[version("v1", true)]);
     bad["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"] = json!({ "properties": {} });
     let (_, text) = cluster.post(DEFINITIONS, &bad).await.failure();
-    assert!(text.contains("properties[spec].type: Required value: must not be empty for specified object fields"), "{text}");
+    assert!(
+        text.contains("properties[spec].type: Required value: must not be empty for specified object fields"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -177,11 +202,18 @@ async fn status_scale_columns_and_fields_work_as_the_definition_says() {
     let path = format!("{CRONTABS}/a");
     let status = json!({ "status": { "replicas": 1, "selector": "app=a", "conditions": [{ "type": "Ready", "status": "True" }] }, "spec": { "replicas": 5 } });
     let patched = cluster.patch(&format!("{path}/status"), "merge", &status).await.ok();
-    assert_eq!((&patched["status"]["replicas"], &patched["spec"]["replicas"], &patched["metadata"]["generation"]), (&json!(1), &json!(1), &json!(1)));
-    let (code, text) = cluster.patch(&format!("{path}/status"), "merge", &json!({ "status": { "replicas": "x" } })).await.failure();
+    assert_eq!(
+        (&patched["status"]["replicas"], &patched["spec"]["replicas"], &patched["metadata"]["generation"]),
+        (&json!(1), &json!(1), &json!(1))
+    );
+    let (code, text) =
+        cluster.patch(&format!("{path}/status"), "merge", &json!({ "status": { "replicas": "x" } })).await.failure();
     assert!(code == 422 && text.contains("status.replicas"), "{text}");
     let scale = cluster.get(&format!("{path}/scale")).await.ok();
-    assert_eq!((&scale["spec"]["replicas"], &scale["status"]), (&json!(1), &json!({ "replicas": 1, "selector": "app=a" })));
+    assert_eq!(
+        (&scale["spec"]["replicas"], &scale["status"]),
+        (&json!(1), &json!({ "replicas": 1, "selector": "app=a" }))
+    );
     cluster.patch(&format!("{path}/scale"), "merge", &json!({ "spec": { "replicas": 4 } })).await.ok();
     assert_eq!(cluster.get(&path).await.ok()["spec"]["replicas"], 4);
     let (_, text) = cluster.get(&format!("{CRONTABS}/b/scale")).await.failure();
@@ -213,7 +245,10 @@ async fn applies_are_owned_field_by_field() {
     assert!(code == 409 && text.contains(".spec.color"), "{text}");
     let left = apply("two", json!({})).await.ok();
     assert_eq!(left["spec"]["ports"], json!([{ "name": "http", "port": 80 }]));
-    let (_, text) = cluster.patch(&format!("{path}?fieldManager=x"), "apply", &crontab("a", &json!({ "replicas": 99 }))).await.failure();
+    let (_, text) = cluster
+        .patch(&format!("{path}?fieldManager=x"), "apply", &crontab("a", &json!({ "replicas": 99 })))
+        .await
+        .failure();
     assert!(text.contains("less than or equal to 10"), "{text}");
 }
 
@@ -258,7 +293,10 @@ async fn two_versions_show_the_same_objects() {
     let mut watch = cluster.watch(&format!("{beta}?watch=1&fieldSelector=spec.color=red")).await;
     assert_eq!(watch.next().await.unwrap()["object"]["apiVersion"], "stable.example.com/v1beta1");
     let changed = cluster.patch(&format!("{beta}/a"), "merge", &json!({ "spec": { "replicas": 2 } })).await.ok();
-    assert_eq!((&changed["apiVersion"], &changed["metadata"]["generation"]), (&json!("stable.example.com/v1beta1"), &json!(2)));
+    assert_eq!(
+        (&changed["apiVersion"], &changed["metadata"]["generation"]),
+        (&json!("stable.example.com/v1beta1"), &json!(2))
+    );
     let groups = cluster.get("/apis/stable.example.com").await.ok();
     assert_eq!(groups["preferredVersion"]["version"], "v1");
     // Storing in the other version leaves what is stored until it is written again.
@@ -277,8 +315,11 @@ async fn two_versions_show_the_same_objects() {
         assert!(begun.elapsed() < Duration::from_secs(5), "rewriting migrates");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let stored = cluster.store.range(shipway_store::Range::prefix("/registry/stable.example.com/crontabs/")).await.unwrap();
-    assert!(String::from_utf8_lossy(&stored.items[0].value).starts_with(r#"{"apiVersion":"stable.example.com/v1beta1""#));
+    let stored =
+        cluster.store.range(shipway_store::Range::prefix("/registry/stable.example.com/crontabs/")).await.unwrap();
+    assert!(
+        String::from_utf8_lossy(&stored.items[0].value).starts_with(r#"{"apiVersion":"stable.example.com/v1beta1""#)
+    );
     cluster.delete(&format!("{beta}/a")).await.ok();
     gone(&cluster, &format!("{CRONTABS}/a")).await;
 }
@@ -296,7 +337,10 @@ async fn a_webhook_converts_and_is_not_trusted() {
         let mut object = crontab(name, &json!({ "image": "first" }));
         object["apiVersion"] = "stable.example.com/v2".into();
         let created = cluster.post(second, &object).await.ok();
-        assert_eq!((&created["apiVersion"], &created["spec"]["image"]), (&json!("stable.example.com/v2"), &json!("first")));
+        assert_eq!(
+            (&created["apiVersion"], &created["spec"]["image"]),
+            (&json!("stable.example.com/v2"), &json!("first"))
+        );
     }
     // The hook turns texts around on the way between the versions.
     assert_eq!(cluster.get(&format!("{CRONTABS}/a")).await.ok()["spec"]["image"], "tsrif");
@@ -308,22 +352,35 @@ async fn a_webhook_converts_and_is_not_trusted() {
     assert_eq!(hook.calls(), calls + 1);
     let mut watch = cluster.watch(&format!("{second}?watch=1")).await;
     assert_eq!(watch.next().await.unwrap()["object"]["spec"]["image"], "first");
-    let patched = cluster.patch(&format!("{second}/a"), "merge", &json!({ "spec": { "image": "second", "replicas": 1 } })).await.ok();
+    let patched = cluster
+        .patch(&format!("{second}/a"), "merge", &json!({ "spec": { "image": "second", "replicas": 1 } }))
+        .await
+        .ok();
     assert_eq!(patched["spec"]["image"], "second");
     assert_eq!(cluster.get(&format!("{CRONTABS}/a")).await.ok()["spec"]["image"], "dnoces");
     cluster.patch(&format!("{second}/a/scale"), "merge", &json!({ "spec": { "replicas": 2 } })).await.ok();
-    let status = cluster.patch(&format!("{second}/a/status"), "merge", &json!({ "status": { "replicas": 2 } })).await.ok();
+    let status =
+        cluster.patch(&format!("{second}/a/status"), "merge", &json!({ "status": { "replicas": 2 } })).await.ok();
     assert_eq!((&status["status"]["replicas"], &status["spec"]["image"]), (&json!(2), &json!("second")));
     let applied = json!({ "apiVersion": "stable.example.com/v2", "kind": "CronTab", "spec": { "color": "red" } });
     let applied = cluster.patch(&format!("{second}/a?fieldManager=m"), "apply", &applied).await.ok();
     assert_eq!(applied["spec"]["color"], "red");
     for (trick, part) in [
-        ("name", "metadata.name must not be changed"), ("fewer", "returned 0 objects, expected 1"), ("uid", "expected response.uid="),
-        ("version", "apiVersion is"), ("refuse", "not today"), ("crash", "the server answered 500"),
+        ("name", "metadata.name must not be changed"),
+        ("fewer", "returned 0 objects, expected 1"),
+        ("uid", "expected response.uid="),
+        ("version", "apiVersion is"),
+        ("refuse", "not today"),
+        ("crash", "the server answered 500"),
     ] {
         hook.play(trick);
         let (code, text) = cluster.get(&format!("{second}/a")).await.failure();
-        assert!(code == 500 && text.contains("conversion webhook for stable.example.com/v1, Kind=CronTab failed: ") && text.contains(part), "{trick}: {text}");
+        assert!(
+            code == 500
+                && text.contains("conversion webhook for stable.example.com/v1, Kind=CronTab failed: ")
+                && text.contains(part),
+            "{trick}: {text}"
+        );
     }
     hook.play("");
     assert_eq!(cluster.delete(&format!("{second}/a")).await.code, 200);
@@ -347,8 +404,12 @@ async fn a_definition_takes_its_objects_with_it_and_can_come_back_another() {
     gone(&cluster, &path).await;
     gone(&cluster, CRONTABS).await;
     let mut other = definition(&[version("v1", true)]);
-    other["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = json!({ "type": "object", "properties": { "spec": { "type": "string" } } });
-    other["spec"]["versions"][0].as_object_mut().unwrap().retain(|key, _| matches!(key.as_str(), "name" | "served" | "storage" | "schema"));
+    other["spec"]["versions"][0]["schema"]["openAPIV3Schema"] =
+        json!({ "type": "object", "properties": { "spec": { "type": "string" } } });
+    other["spec"]["versions"][0]
+        .as_object_mut()
+        .unwrap()
+        .retain(|key, _| matches!(key.as_str(), "name" | "served" | "storage" | "schema"));
     define(&cluster, &other).await;
     assert!(cluster.get(CRONTABS).await.ok()["items"].as_array().unwrap().is_empty());
     let mut text = crontab("a", &json!({}));
@@ -401,22 +462,31 @@ async fn names_that_are_taken_keep_a_definition_from_being_served() {
 #[tokio::test]
 async fn discovery_and_schemas_know_the_kind_at_once() {
     let cluster = Cluster::new().await;
-    let hash = |index: &Value| index["paths"]["apis/stable.example.com/v1"]["serverRelativeURL"].as_str().map(str::to_owned);
+    let hash =
+        |index: &Value| index["paths"]["apis/stable.example.com/v1"]["serverRelativeURL"].as_str().map(str::to_owned);
     assert_eq!(hash(&cluster.get("/openapi/v3").await.ok()), None);
     let defined = define(&cluster, &definition(&[version("v1", true)])).await;
     let plain = cluster.get("/apis/stable.example.com/v1").await.ok();
-    let names: Vec<&str> = plain["resources"].as_array().unwrap().iter().filter_map(|each| each["name"].as_str()).collect();
+    let names: Vec<&str> =
+        plain["resources"].as_array().unwrap().iter().filter_map(|each| each["name"].as_str()).collect();
     assert_eq!(names, ["crontabs", "crontabs/scale", "crontabs/status"]);
     assert_eq!(plain["resources"][0]["shortNames"], json!(["ct"]));
     let mut request = common::request("GET", "/apis", "", "");
-    request.headers_mut().insert("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList".parse().unwrap());
+    request
+        .headers_mut()
+        .insert("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList".parse().unwrap());
     let aggregated = cluster.send(shipway_apiserver::Identity::admin(), request).await.ok();
-    assert!(aggregated["items"].as_array().unwrap().iter().any(|group| group["metadata"]["name"] == "stable.example.com"));
+    assert!(
+        aggregated["items"].as_array().unwrap().iter().any(|group| group["metadata"]["name"] == "stable.example.com")
+    );
     let before = hash(&cluster.get("/openapi/v3").await.ok()).expect("a document");
     let document = cluster.get(&before).await.ok();
     let schemas = &document["components"]["schemas"];
     let kind = &schemas["com.example.stable.v1.CronTab"];
-    assert_eq!(kind["x-kubernetes-group-version-kind"], json!([{ "group": "stable.example.com", "version": "v1", "kind": "CronTab" }]));
+    assert_eq!(
+        kind["x-kubernetes-group-version-kind"],
+        json!([{ "group": "stable.example.com", "version": "v1", "kind": "CronTab" }])
+    );
     assert_eq!(kind["properties"]["spec"]["properties"]["color"]["enum"], json!(["red", "green"]));
     let text = document.to_string();
     for reference in text.split("#/components/schemas/").skip(1) {
@@ -426,7 +496,8 @@ async fn discovery_and_schemas_know_the_kind_at_once() {
     let one = &document["paths"]["/apis/stable.example.com/v1/namespaces/{namespace}/crontabs/{name}"];
     assert!(one["patch"]["requestBody"]["content"].get("application/strategic-merge-patch+json").is_none());
     let mut changed = defined;
-    changed["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["more"] = json!({ "type": "string" });
+    changed["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["more"] =
+        json!({ "type": "string" });
     changed["metadata"].as_object_mut().unwrap().remove("resourceVersion");
     cluster.put(&format!("{DEFINITIONS}/crontabs.stable.example.com"), &changed).await.ok();
     let begun = Instant::now();

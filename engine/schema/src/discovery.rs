@@ -267,7 +267,14 @@ mod tests {
             groups["groups"].as_array().expect("groups").iter().filter_map(|each| each["name"].as_str()).collect();
         assert_eq!(
             names,
-            ["apiextensions.k8s.io", "apps", "authentication.k8s.io", "authorization.k8s.io", "coordination.k8s.io", "discovery.k8s.io"]
+            [
+                "apiextensions.k8s.io",
+                "apps",
+                "authentication.k8s.io",
+                "authorization.k8s.io",
+                "coordination.k8s.io",
+                "discovery.k8s.io"
+            ]
         );
         let apps = registry.api_group("apps").expect("apps is served");
         assert_eq!(apps["preferredVersion"], json!({ "groupVersion": "apps/v1", "version": "v1" }));

@@ -116,7 +116,7 @@ impl Schema {
     /// the root and to embedded objects.
     pub(crate) fn custom(schema: &Value) -> Result<Self, SchemaError> {
         let definitions = crate::custom::metadata_definitions();
-        let mut reader = Reader::custom(&definitions);
+        let mut reader = Reader::custom(definitions);
         let at = reader.root(schema)?;
         Ok(Self { nodes: Arc::new(reader.into_nodes()), at })
     }
@@ -124,7 +124,7 @@ impl Schema {
     /// Reads a part of a custom resource's schema.
     pub(crate) fn fragment(schema: &Value) -> Result<Self, SchemaError> {
         let definitions = crate::custom::metadata_definitions();
-        let mut reader = Reader::custom(&definitions);
+        let mut reader = Reader::custom(definitions);
         let at = reader.read(schema, "$")?;
         Ok(Self { nodes: Arc::new(reader.into_nodes()), at })
     }

@@ -90,7 +90,12 @@ impl Review<'_> {
             return Err(format!("returned {} objects, expected {}", converted.len(), objects.len()));
         }
         let pairs = objects.iter().zip(converted).enumerate();
-        pairs.map(|(at, (before, after))| self.accept(before, after).map_err(|problem| format!("invalid converted object at index {at}: {problem}"))).collect()
+        pairs
+            .map(|(at, (before, after))| {
+                self.accept(before, after)
+                    .map_err(|problem| format!("invalid converted object at index {at}: {problem}"))
+            })
+            .collect()
     }
 
     /// One converted object: of the wished version, the same object, with only labels and annotations of its metadata

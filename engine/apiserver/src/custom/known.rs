@@ -47,7 +47,9 @@ impl Definition {
         let document: Document = Arc::new(object.bytes.clone());
         let mut resources = resources(&document);
         for resource in &mut resources {
-            let same = |other: &&Arc<Resource>| other.version == resource.version && other.fingerprint() == resource.fingerprint();
+            let same = |other: &&Arc<Resource>| {
+                other.version == resource.version && other.fingerprint() == resource.fingerprint()
+            };
             if let Some(own) = old.and_then(|old| old.resources.iter().find(same)) {
                 *resource = own.clone();
             }

@@ -52,7 +52,11 @@ impl Hook {
                     }
                 });
                 tokio::spawn(async move {
-                    drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+                    drop(
+                        hyper::server::conn::http1::Builder::new()
+                            .serve_connection(TokioIo::new(stream), service)
+                            .await,
+                    );
                 });
             }
         });
@@ -92,7 +96,11 @@ fn answer(review: &Value, trick: &str) -> Value {
         objects.clear();
     }
     let uid = if trick == "uid" { json!("wrong") } else { request["uid"].clone() };
-    let result = if trick == "refuse" { json!({ "status": "Failure", "message": "not today" }) } else { json!({ "status": "Success" }) };
+    let result = if trick == "refuse" {
+        json!({ "status": "Failure", "message": "not today" })
+    } else {
+        json!({ "status": "Success" })
+    };
     json!({ "apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview",
         "response": { "uid": uid, "result": result, "convertedObjects": objects } })
 }

@@ -143,8 +143,11 @@ mod tests {
 
     #[test]
     fn a_definition_becomes_a_resource() {
-        let mut definition = testing::definition(&json!({ "type": "object", "properties": { "spec": { "type": "object", "properties": { "color": { "type": "string" } } } } }));
-        definition["spec"]["versions"][0]["subresources"] = json!({ "status": {}, "scale": { "specReplicasPath": ".spec.n", "statusReplicasPath": ".status.n" } });
+        let mut definition = testing::definition(
+            &json!({ "type": "object", "properties": { "spec": { "type": "object", "properties": { "color": { "type": "string" } } } } }),
+        );
+        definition["spec"]["versions"][0]["subresources"] =
+            json!({ "status": {}, "scale": { "specReplicasPath": ".spec.n", "statusReplicasPath": ".status.n" } });
         definition["spec"]["versions"][0]["selectableFields"] = json!([{ "jsonPath": ".spec.color" }]);
         definition["spec"]["versions"][0]["additionalPrinterColumns"] = json!([
             { "name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status" },
@@ -161,6 +164,22 @@ mod tests {
         let printed = table(&resource, &[TableInput { object: &object }], IncludeObject::None, true, now);
         assert_eq!(printed["rows"][0]["cells"], json!(["a", "True", "60s"]));
         assert_eq!(printed["columnDefinitions"][0]["format"], "name");
+    }
+
+    #[test]
+    fn a_definition_that_nobody_uses_is_not_read() {
+        let resource = testing::resource(&testing::definition(
+            &json!({ "type": "object", "properties": { "spec": { "type": "object" } } }),
+        ));
+        let custom = resource.custom().expect("a custom resource");
+        let object = json!({ "metadata": { "name": "a" } });
+        let now = "2024-01-01T00:01:00Z".parse().expect("a time");
+        table(&resource, &[TableInput { object: &object }], IncludeObject::None, true, now);
+        let registry = crate::registry::shared().with([resource.clone()]);
+        registry.aggregated(false);
+        registry.openapi_index();
+        assert!(!custom.is_read());
+        assert!(resource.schema().field("spec").is_some() && custom.is_read());
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What a `CustomResourceDefinition` itself must satisfy, and what it says when it does not say it.
 
+mod versions;
+
 use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use super::{JsonPath, rules, structural};
+use super::{rules, structural};
 use crate::invalid::FieldError;
 use crate::lookup;
 use crate::path::Path;
@@ -12,8 +14,6 @@ use crate::strategy::{Strategy, checks, metadata};
 use crate::tree::Schema;
 
 const APPROVAL: &str = "api-approved.kubernetes.io";
-const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
-const SELECTABLE: usize = 8;
 const IMMUTABLE: &str = "field is immutable";
 
 /// `apiextensions.k8s.io/v1` `CustomResourceDefinition`
@@ -28,7 +28,9 @@ impl Strategy for Definition {
             lookup::fill_zero(names, "listKind", format!("{kind}List"));
         }
         lookup::fill(spec, "conversion", json!({ "strategy": "None" }));
-        if let Some(service) = lookup::at_mut(spec, "conversion.webhook.clientConfig.service").filter(|value| value.is_object()) {
+        if let Some(service) =
+            lookup::at_mut(spec, "conversion.webhook.clientConfig.service").filter(|value| value.is_object())
+        {
             lookup::fill(service, "port", 443);
         }
         if spec.get("preserveUnknownFields") == Some(&Value::Bool(false)) {
@@ -52,8 +54,8 @@ impl Strategy for Definition {
         let spec = object.get("spec").unwrap_or(&Value::Null);
         group(object, spec, &mut errors);
         names(object, spec, &mut errors);
-        versions(spec, &mut errors);
-        conversion(spec, &mut errors);
+        all_versions(spec, &mut errors);
+        versions::conversion(spec, &mut errors);
         stored_versions(object, spec, &mut errors);
         if let Some(old) = old.and_then(|old| old.get("spec").map(|spec| (old, spec))) {
             unchanged(spec, old.1, super::is_established(old.0), &mut errors);
@@ -89,15 +91,23 @@ fn group(object: &Value, spec: &Value, errors: &mut Vec<FieldError>) {
     let group = lookup::text(spec, "group");
     text_rule(&root.field("group"), group, checks::dns_subdomain, errors);
     if !group.is_empty() && !group.contains('.') {
-        errors.push(FieldError::invalid(&root.field("group"), &group.into(), "should be a domain with at least one dot"));
+        errors.push(FieldError::invalid(
+            &root.field("group"),
+            &group.into(),
+            "should be a domain with at least one dot",
+        ));
     }
     let protected = ["k8s.io", "kubernetes.io"].iter().any(|own| group == *own || group.ends_with(&format!(".{own}")));
     let annotations = object.get("metadata").and_then(|metadata| metadata.get("annotations"));
     let approved = annotations.and_then(|own| own.get(APPROVAL)).and_then(Value::as_str).unwrap_or("");
-    if protected && !(approved.starts_with("unapproved") || approved.starts_with("https://") || approved.starts_with("http://")) {
+    if protected
+        && !(approved.starts_with("unapproved") || approved.starts_with("https://") || approved.starts_with("http://"))
+    {
         let metadata = Path::Root.field("metadata");
         let at = metadata.field("annotations");
-        let detail = format!("protected groups must have approval annotation {APPROVAL:?}, see https://github.com/kubernetes/enhancements/pull/1111");
+        let detail = format!(
+            "protected groups must have approval annotation {APPROVAL:?}, see https://github.com/kubernetes/enhancements/pull/1111"
+        );
         errors.push(FieldError::required(&at.key(APPROVAL), &detail));
     }
     match spec.get("scope").and_then(Value::as_str) {
@@ -108,7 +118,8 @@ fn group(object: &Value, spec: &Value, errors: &mut Vec<FieldError>) {
         }
     }
     if lookup::flag(spec, "preserveUnknownFields") {
-        let detail = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        let detail =
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
         errors.push(FieldError::invalid(&root.field("preserveUnknownFields"), &true.into(), detail));
     }
 }
@@ -136,11 +147,15 @@ fn names(object: &Value, spec: &Value, errors: &mut Vec<FieldError>) {
     let name = lookup::text(object, "metadata.name");
     if name != expected {
         let metadata = Path::Root.field("metadata");
-        errors.push(FieldError::invalid(&metadata.field("name"), &name.into(), r#"must be spec.names.plural+"."+spec.group"#));
+        errors.push(FieldError::invalid(
+            &metadata.field("name"),
+            &name.into(),
+            r#"must be spec.names.plural+"."+spec.group"#,
+        ));
     }
 }
 
-fn versions(spec: &Value, errors: &mut Vec<FieldError>) {
+fn all_versions(spec: &Value, errors: &mut Vec<FieldError>) {
     let root = Path::Root.field("spec");
     let list = root.field("versions");
     let versions = lookup::list(spec, "versions");
@@ -157,155 +172,23 @@ fn versions(spec: &Value, errors: &mut Vec<FieldError>) {
         }
         if !lookup::text(version, "deprecationWarning").is_empty() && !lookup::flag(version, "deprecated") {
             let at = path.field("deprecationWarning");
-            errors.push(FieldError::invalid(&at, &version["deprecationWarning"], "can only be set for deprecated versions"));
+            errors.push(FieldError::invalid(
+                &at,
+                &version["deprecationWarning"],
+                "can only be set for deprecated versions",
+            ));
         }
-        columns(version, &path, errors);
-        scale(version, &path, errors);
-        selectable(version, &path, errors);
+        versions::columns(version, &path, errors);
+        versions::scale(version, &path, errors);
+        versions::selectable(version, &path, errors);
     }
     let storage = versions.iter().filter(|version| lookup::flag(version, "storage")).count();
     if storage != 1 {
-        errors.push(FieldError::invalid(&list, &storage.into(), "must have exactly one version marked as storage version"));
-    }
-}
-
-fn columns(version: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let list = path.field("additionalPrinterColumns");
-    for (index, column) in lookup::list(version, "additionalPrinterColumns").iter().enumerate() {
-        let at = list.index(index);
-        if lookup::text(column, "name").is_empty() {
-            errors.push(FieldError::required(&at.field("name"), ""));
-        }
-        match lookup::text(column, "type") {
-            "" => errors.push(FieldError::required(&at.field("type"), "must be one of boolean,date,integer,number,string")),
-            known if COLUMN_TYPES.contains(&known) => {}
-            other => errors.push(FieldError::invalid(&at.field("type"), &other.into(), "must be one of boolean,date,integer,number,string")),
-        }
-        match lookup::text(column, "jsonPath") {
-            "" => errors.push(FieldError::required(&at.field("jsonPath"), "")),
-            given => {
-                if let Err(problem) = JsonPath::parse(given) {
-                    errors.push(FieldError::invalid(&at.field("jsonPath"), &given.into(), &problem));
-                }
-            }
-        }
-    }
-}
-
-/// The names of a path like `.spec.replicas`.
-fn plain(given: &str) -> Option<Vec<String>> {
-    let path = JsonPath::parse(given).ok().filter(|_| given.starts_with('.'))?;
-    Some(path.fields()?.into_iter().map(str::to_owned).collect())
-}
-
-fn scale(version: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let Some(scale) = version.pointer("/subresources/scale").filter(|scale| scale.is_object()) else { return };
-    let below = path.field("subresources");
-    let at = below.field("scale");
-    for (key, roots, optional) in [
-        ("specReplicasPath", &["spec"] as &[&str], false),
-        ("statusReplicasPath", &["status"], false),
-        ("labelSelectorPath", &["spec", "status"], true),
-    ] {
-        let given = lookup::text(scale, key);
-        if given.is_empty() {
-            if !optional {
-                errors.push(FieldError::required(&at.field(key), ""));
-            }
-            continue;
-        }
-        let good = plain(given).is_some_and(|names| names.len() > 1 && roots.contains(&names[0].as_str()));
-        if !good {
-            let roots: Vec<String> = roots.iter().map(|root| format!(".{root}")).collect();
-            let detail = format!("should be a json path under {}", roots.join(" or "));
-            errors.push(FieldError::invalid(&at.field(key), &given.into(), &detail));
-        }
-    }
-}
-
-fn selectable(version: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let list = path.field("selectableFields");
-    let fields = lookup::list(version, "selectableFields");
-    if fields.len() > SELECTABLE {
-        errors.push(FieldError::too_many(&list, fields.len(), SELECTABLE as u64));
-    }
-    let schema = version.pointer("/schema/openAPIV3Schema").unwrap_or(&Value::Null);
-    let mut seen = HashSet::new();
-    for (index, field) in fields.iter().enumerate() {
-        let item = list.index(index);
-        let at = item.field("jsonPath");
-        let given = lookup::text(field, "jsonPath");
-        let Some(names) = plain(given) else {
-            errors.push(FieldError::invalid(&at, &given.into(), "is an invalid path: does not refer to a valid field"));
-            continue;
-        };
-        if names[0] == "metadata" {
-            errors.push(FieldError::invalid(&at, &given.into(), "must not point to fields in metadata"));
-            continue;
-        }
-        let found = names.iter().try_fold(schema, |schema, name| schema.get("properties")?.get(name));
-        match found.map(|found| lookup::text(found, "type")) {
-            Some("string" | "integer" | "boolean") => {}
-            Some(_) => {
-                let detail = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.";
-                errors.push(FieldError::invalid(&at, &given.into(), detail));
-            }
-            None => errors.push(FieldError::invalid(&at, &given.into(), "is an invalid path: does not refer to a valid field")),
-        }
-        if !seen.insert(given) {
-            errors.push(FieldError::duplicate(&item, &given.into()));
-        }
-    }
-}
-
-fn conversion(spec: &Value, errors: &mut Vec<FieldError>) {
-    let root = Path::Root.field("spec");
-    let path = root.field("conversion");
-    let webhook = spec.pointer("/conversion/webhook").filter(|webhook| webhook.is_object());
-    let at = path.field("webhook");
-    match (lookup::text(spec, "conversion.strategy"), webhook) {
-        ("None", None) => {}
-        ("None", Some(_)) => errors.push(FieldError::forbidden(&at, "should not be set when strategy is not set to Webhook")),
-        ("Webhook", None) => {
-            errors.push(FieldError::required(&at.field("clientConfig"), "required when strategy is set to Webhook"));
-        }
-        ("Webhook", Some(webhook)) => {
-            client_config(webhook, &at, errors);
-            let known = lookup::list(webhook, "conversionReviewVersions");
-            let versions = at.field("conversionReviewVersions");
-            if known.is_empty() {
-                errors.push(FieldError::required(&versions, ""));
-            } else if !known.iter().any(|version| version == "v1") {
-                let detail = "must include at least one of v1";
-                errors.push(FieldError::invalid(&versions, &known.to_vec().into(), detail));
-            }
-        }
-        (other, _) => {
-            errors.push(FieldError::not_supported(&path.field("strategy"), &other.into(), &["None", "Webhook"]));
-        }
-    }
-}
-
-fn client_config(webhook: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let at = path.field("clientConfig");
-    let config = webhook.get("clientConfig").unwrap_or(&Value::Null);
-    let url = lookup::text(config, "url");
-    match (url.is_empty(), config.get("service").filter(|service| service.is_object())) {
-        (true, None) | (false, Some(_)) => {
-            errors.push(FieldError::required(&at, "exactly one of url or service is required"));
-        }
-        (true, Some(service)) => {
-            for key in ["namespace", "name"] {
-                if lookup::text(service, key).is_empty() {
-                    errors.push(FieldError::required(&at.field("service").field(key), ""));
-                }
-            }
-        }
-        (false, None) if !url.starts_with("https://") => {
-            let detail = "'https' is the only allowed URL scheme; desired format: https://host[/path]";
-            errors.push(FieldError::invalid(&at.field("url"), &url.into(), detail));
-        }
-        (false, None) => {}
+        errors.push(FieldError::invalid(
+            &list,
+            &storage.into(),
+            "must have exactly one version marked as storage version",
+        ));
     }
 }
 
@@ -368,66 +251,4 @@ fn schemas<'a>(spec: &Value, before: impl Fn(usize) -> Option<&'a Value>, errors
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::testing;
-    use super::*;
-
-    fn problems(change: impl FnOnce(&mut Value)) -> Vec<String> {
-        let mut definition = testing::definition(&json!({ "type": "object", "properties": { "spec": { "type": "object", "properties": { "n": { "type": "integer" } } } } }));
-        Definition.default(&mut definition);
-        change(&mut definition);
-        Definition.validate(&definition, None).iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn a_good_definition_passes_and_is_filled_in() {
-        assert_eq!(problems(|_| {}), Vec::<String>::new());
-        let mut definition = json!({ "spec": { "names": { "kind": "CronTab" }, "versions": [{ "name": "v1", "storage": true }] } });
-        Definition.default(&mut definition);
-        Definition.prepare_create(&mut definition);
-        assert_eq!(definition["spec"]["names"], json!({ "kind": "CronTab", "singular": "crontab", "listKind": "CronTabList" }));
-        assert_eq!(definition["status"]["storedVersions"], json!(["v1"]));
-    }
-
-    #[test]
-    fn each_problem_names_its_field() {
-        let version = "/spec/versions/0";
-        let set = |at: &'static str, value: Value| {
-            move |definition: &mut Value| *definition.pointer_mut(at).expect(at) = value
-        };
-        let add = |key: &'static str, value: Value| {
-            move |definition: &mut Value| definition.pointer_mut(version).expect("a version")[key] = value
-        };
-        for (found, field) in [
-            (problems(set("/metadata/name", json!("x"))), "metadata.name"),
-            (problems(set("/spec/scope", json!("Galaxy"))), "spec.scope"),
-            (problems(set("/spec/names/plural", json!("Cron_Tabs"))), "spec.names.plural"),
-            (problems(set("/spec/versions/0/storage", json!(false))), "spec.versions"),
-            (problems(set("/spec/versions/0/schema", json!({}))), "spec.versions[0].schema.openAPIV3Schema"),
-            (problems(add("additionalPrinterColumns", json!([{ "name": "a", "type": "string", "jsonPath": "spec" }]))), "spec.versions[0].additionalPrinterColumns[0].jsonPath"),
-            (problems(add("subresources", json!({ "scale": { "specReplicasPath": ".status.n", "statusReplicasPath": ".status.n" } }))), "spec.versions[0].subresources.scale.specReplicasPath"),
-            (problems(add("selectableFields", json!([{ "jsonPath": ".spec.other" }]))), "spec.versions[0].selectableFields[0].jsonPath"),
-            (problems(|definition| definition["spec"]["conversion"] = json!({ "strategy": "Webhook" })), "spec.conversion.webhook.clientConfig"),
-            (problems(|definition| definition["status"]["storedVersions"] = json!(["v0"])), "status.storedVersions[0]"),
-        ] {
-            assert!(found.iter().any(|error| error.starts_with(&format!("{field}: "))), "{field}: {found:?}");
-        }
-        let protected = problems(|definition| {
-            definition["spec"]["group"] = "stable.k8s.io".into();
-            definition["metadata"]["name"] = "crontabs.stable.k8s.io".into();
-        });
-        assert!(protected[0].contains("protected groups must have approval annotation"), "{protected:?}");
-    }
-
-    #[test]
-    fn what_is_settled_stays() {
-        let mut old = testing::definition(&json!({ "type": "object" }));
-        Definition.default(&mut old);
-        old["status"]["conditions"] = json!([{ "type": "Established", "status": "True" }]);
-        let mut new = old.clone();
-        new["spec"]["scope"] = "Cluster".into();
-        new["spec"]["names"]["kind"] = "Other".into();
-        let found: Vec<String> = Definition.validate(&new, Some(&old)).into_iter().map(|error| error.field).collect();
-        assert_eq!(found, ["spec.scope", "spec.names.kind"]);
-    }
-}
+mod tests;

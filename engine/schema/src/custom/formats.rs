@@ -101,13 +101,16 @@ fn uri(text: &str) -> bool {
 
 fn email(text: &str) -> bool {
     text.rsplit_once('@').is_some_and(|(name, host)| {
-        !name.is_empty() && !name.contains(char::is_whitespace) && names::dns1123_subdomain(&host.to_ascii_lowercase()).is_ok()
+        !name.is_empty()
+            && !name.contains(char::is_whitespace)
+            && names::dns1123_subdomain(&host.to_ascii_lowercase()).is_ok()
     })
 }
 
 fn mac(text: &str) -> bool {
     let parts: Vec<&str> = text.split([':', '-']).collect();
-    matches!(parts.len(), 6 | 8) && parts.iter().all(|part| part.len() == 2 && part.chars().all(|letter| letter.is_ascii_hexdigit()))
+    matches!(parts.len(), 6 | 8)
+        && parts.iter().all(|part| part.len() == 2 && part.chars().all(|letter| letter.is_ascii_hexdigit()))
 }
 
 fn uuid(format: &str, text: &str) -> bool {

@@ -94,9 +94,10 @@ impl Segment {
             (Self::All, Value::Object(object)) => next.extend(object.values()),
             (Self::Filter(operand, test), Value::Array(items)) => {
                 next.extend(items.iter().filter(|item| {
-                    operand.find(item).iter().any(|found| {
-                        test.as_ref().is_none_or(|(compare, wanted)| compare.holds(found, wanted))
-                    })
+                    operand
+                        .find(item)
+                        .iter()
+                        .any(|found| test.as_ref().is_none_or(|(compare, wanted)| compare.holds(found, wanted)))
                 }));
             }
             _ => {}
@@ -142,7 +143,9 @@ fn segment(text: &str) -> Result<(Segment, &str), String> {
     let (name, rest) = inner.split_once(']').ok_or("is invalid: a bracket is not closed")?;
     match name {
         "*" => Ok((Segment::All, rest)),
-        index => Ok((Segment::Index(index.parse().map_err(|_| format!("is invalid: invalid array index {index}"))?), rest)),
+        index => {
+            Ok((Segment::Index(index.parse().map_err(|_| format!("is invalid: invalid array index {index}"))?), rest))
+        }
     }
 }
 
@@ -167,7 +170,11 @@ fn field(text: &str) -> Result<(Segment, &str), String> {
     if name.is_empty() && !(end == text.len() && text.is_empty()) {
         return Err("is invalid: a field has no name".into());
     }
-    if name.is_empty() { Err("is invalid: a field has no name".into()) } else { Ok((Segment::Field(name.into()), &text[end..])) }
+    if name.is_empty() {
+        Err("is invalid: a field has no name".into())
+    } else {
+        Ok((Segment::Field(name.into()), &text[end..]))
+    }
 }
 
 /// Where the parenthesis that is open is closed, quotes left aside.

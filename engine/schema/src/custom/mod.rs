@@ -11,6 +11,7 @@ mod jsonpath;
 mod names;
 mod object;
 pub(crate) mod openapi;
+mod report;
 mod rules;
 mod structural;
 mod values;
@@ -71,6 +72,12 @@ impl Custom {
                 Schema::custom(&open).expect("an open schema can be read")
             })
         })
+    }
+
+    /// Whether the schema has been asked for.
+    #[cfg(test)]
+    pub(crate) fn is_read(&self) -> bool {
+        self.schema.get().is_some()
     }
 
     /// The compiled `x-kubernetes-validations`.

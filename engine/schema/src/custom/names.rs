@@ -57,9 +57,10 @@ impl Taken {
             ("listKind", "ListKindConflict", &self.kinds),
         ] {
             let name = lookup::text(wished, key);
-            match free(map, name) {
-                true => drop(granted.insert(key.to_owned(), name.into())),
-                false => refuse(reason, name),
+            if free(map, name) {
+                granted.insert(key.to_owned(), name.into());
+            } else {
+                refuse(reason, name);
             }
         }
         let short = lookup::list(wished, "shortNames");
@@ -100,24 +101,25 @@ pub fn judge(registry: &Registry, definitions: &[&Value], now: &str) -> Vec<Opti
         let group = taken.entry(group).or_default();
         let (accepted, conflict) = group.grant(name, &definition["spec"]["names"]);
         group.take(name, &accepted);
-        let status = status(definition, accepted, conflict, now);
+        let status = status(definition, accepted, conflict.as_ref(), now);
         judged[at] = (definition.get("status") != Some(&status)).then_some(status);
     }
     judged
 }
 
-fn status(definition: &Value, accepted: Value, conflict: Option<(&'static str, String)>, now: &str) -> Value {
+fn status(definition: &Value, accepted: Value, conflict: Option<&(&'static str, String)>, now: &str) -> Value {
     let mut status = definition.get("status").filter(|status| status.is_object()).cloned().unwrap_or_else(|| json!({}));
     let established = conflict.is_none() || is_established(definition);
     lookup::set(&mut status, "acceptedNames", accepted);
-    let (word, reason, message) = match &conflict {
+    let (word, reason, message) = match conflict {
         None => ("True", "NoConflicts", "no conflicts found"),
         Some((reason, message)) => ("False", *reason, message.as_str()),
     };
     set_condition(&mut status, "NamesAccepted", [word, reason, message], now);
-    let established = match established {
-        true => ["True", "InitialNamesAccepted", "the initial names have been accepted"],
-        false => ["False", "NotAccepted", "not all names are accepted"],
+    let established = if established {
+        ["True", "InitialNamesAccepted", "the initial names have been accepted"]
+    } else {
+        ["False", "NotAccepted", "not all names are accepted"]
     };
     set_condition(&mut status, "Established", established, now);
     status
@@ -134,7 +136,8 @@ fn set_condition(status: &mut Value, kind: &str, [word, reason, message]: [&str;
     let at = list.iter().position(|each| lookup::text(each, "type") == kind);
     let since = at.map(|at| &list[at]).filter(|old| lookup::text(old, "status") == word);
     let since = since.map_or(now, |old| lookup::text(old, "lastTransitionTime")).to_owned();
-    let condition = json!({ "type": kind, "status": word, "lastTransitionTime": since, "reason": reason, "message": message });
+    let condition =
+        json!({ "type": kind, "status": word, "lastTransitionTime": since, "reason": reason, "message": message });
     match at {
         Some(at) => list[at] = condition,
         None => list.push(condition),
@@ -151,7 +154,11 @@ pub fn begin_removal(definition: &mut Value, now: &str) {
     }
     lookup::make_object(definition, "status");
     if let Some(status) = definition.get_mut("status") {
-        let words = ["True", "InstanceDeletionPending", "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"];
+        let words = [
+            "True",
+            "InstanceDeletionPending",
+            "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+        ];
         set_condition(status, "Terminating", words, now);
     }
 }

@@ -1,15 +1,16 @@
 //! Whether a custom resource's schema is structural: every value it describes has one type, said in one place, so that
 //! documents can be pruned, filled in and merged without trying alternatives.
 
-use std::collections::HashSet;
+mod lists;
 
 use serde_json::{Map, Value};
 
+use super::report::Report;
 use super::values;
 use crate::invalid::FieldError;
 use crate::lookup;
 use crate::path::Path;
-use crate::tree::{self, Schema};
+use crate::tree::Schema;
 use crate::walk::{apply_defaults, prune};
 
 /// Keywords that have no place in a structural schema, with what upstream says about them.
@@ -40,9 +41,6 @@ const OUTER: [&str; 12] = [
 ];
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
 const STRUCTURAL: &str = "must be empty to be structural";
-/// After so many errors the rest is not looked for.
-const ENOUGH: usize = 32;
-
 /// Where a schema stands, for what is said about a missing type.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Level {
@@ -54,10 +52,10 @@ enum Level {
 
 /// What is wrong with the schema of a version.
 pub(super) fn check(schema: &Value, path: &Path<'_>) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    walk(schema, Level::Root, path, &mut errors);
-    root(schema, path, &mut errors);
-    errors
+    let mut report = Report::new();
+    walk(schema, Level::Root, path, &mut report);
+    root(schema, path, &mut report);
+    report.finish(path)
 }
 
 fn flag(schema: &Value, key: &str) -> bool {
@@ -68,9 +66,13 @@ fn text<'a>(schema: &'a Value, key: &str) -> &'a str {
     schema.get(key).and_then(Value::as_str).unwrap_or("")
 }
 
-fn root(schema: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+fn root(schema: &Value, path: &Path<'_>, errors: &mut Report) {
     if text(schema, "type") != "object" {
-        errors.push(FieldError::invalid(&path.field("type"), &text(schema, "type").into(), "must be object at the root"));
+        errors.push(FieldError::invalid(
+            &path.field("type"),
+            &text(schema, "type").into(),
+            "must be object at the root",
+        ));
     }
     if flag(schema, "nullable") {
         errors.push(FieldError::forbidden(&path.field("nullable"), "nullable cannot be true at the root"));
@@ -78,8 +80,12 @@ fn root(schema: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let properties = path.field("properties");
     let metadata = properties.key("metadata");
     for key in schema.pointer("/properties/metadata").and_then(Value::as_object).into_iter().flat_map(Map::keys) {
-        if !matches!(key.as_str(), "type" | "description" | "properties" | "title" | "required" | "x-kubernetes-validations") {
-            let detail = "must not specify anything other than name and generateName, but metadata is implicitly specified";
+        if !matches!(
+            key.as_str(),
+            "type" | "description" | "properties" | "title" | "required" | "x-kubernetes-validations"
+        ) {
+            let detail =
+                "must not specify anything other than name and generateName, but metadata is implicitly specified";
             errors.push(FieldError::forbidden(&metadata.field(key), detail));
         }
     }
@@ -91,8 +97,8 @@ fn root(schema: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn walk(schema: &Value, level: Level, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    if errors.len() >= ENOUGH {
+fn walk(schema: &Value, level: Level, path: &Path<'_>, errors: &mut Report) {
+    if errors.is_full() {
         return;
     }
     if !schema.is_object() {
@@ -124,7 +130,7 @@ fn walk(schema: &Value, level: Level, path: &Path<'_>, errors: &mut Vec<FieldErr
     }
 }
 
-fn forbidden(schema: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+fn forbidden(schema: &Value, path: &Path<'_>, errors: &mut Report) {
     for (key, detail) in FORBIDDEN {
         if schema.get(key).is_some_and(|value| !value.is_null()) {
             errors.push(FieldError::forbidden(&path.field(key), detail));
@@ -139,7 +145,10 @@ fn forbidden(schema: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
             let detail = "additionalProperties cannot be set to false";
             errors.push(FieldError::forbidden(&path.field("additionalProperties"), detail));
         }
-        Some(given) if !given.is_null() && schema.get("properties").and_then(Value::as_object).is_some_and(|own| !own.is_empty()) => {
+        Some(given)
+            if !given.is_null()
+                && schema.get("properties").and_then(Value::as_object).is_some_and(|own| !own.is_empty()) =>
+        {
             let detail = "additionalProperties and properties are mutual exclusive";
             errors.push(FieldError::forbidden(&path.field("additionalProperties"), detail));
         }
@@ -147,8 +156,9 @@ fn forbidden(schema: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn typed(schema: &Value, level: Level, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let (either, open) = (flag(schema, "x-kubernetes-int-or-string"), flag(schema, "x-kubernetes-preserve-unknown-fields"));
+fn typed(schema: &Value, level: Level, path: &Path<'_>, errors: &mut Report) {
+    let (either, open) =
+        (flag(schema, "x-kubernetes-int-or-string"), flag(schema, "x-kubernetes-preserve-unknown-fields"));
     let at = path.field("type");
     match schema.get("type") {
         Some(Value::String(named)) if !named.is_empty() => {
@@ -180,7 +190,7 @@ fn typed(schema: &Value, level: Level, path: &Path<'_>, errors: &mut Vec<FieldEr
     }
 }
 
-fn extensions(schema: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+fn extensions(schema: &Value, path: &Path<'_>, errors: &mut Report) {
     let named = text(schema, "type");
     if flag(schema, "x-kubernetes-embedded-resource") {
         if named != "object" {
@@ -208,79 +218,12 @@ fn extensions(schema: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::not_supported(&at, &other.into(), &["atomic", "granular"]));
         }
     }
-    list(schema, path, errors);
+    lists::check(schema, path, errors);
 }
 
-fn list(schema: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let kind = schema.get("x-kubernetes-list-type").and_then(Value::as_str);
-    let keys = lookup::list(schema, "x-kubernetes-list-map-keys");
-    if kind.is_some() && text(schema, "type") != "array" {
-        let detail = "must be array if x-kubernetes-list-type is specified";
-        errors.push(FieldError::invalid(&path.field("type"), &text(schema, "type").into(), detail));
-    }
-    let at = path.field("x-kubernetes-list-map-keys");
-    match kind {
-        None | Some("atomic" | "set") if !keys.is_empty() => {
-            errors.push(FieldError::forbidden(&at, "must only be specified if x-kubernetes-list-type is map"));
-        }
-        Some("map") if keys.is_empty() => {
-            errors.push(FieldError::required(&at, "must not be empty if x-kubernetes-list-type is map"));
-        }
-        Some("map") => map_keys(schema, keys, path, errors),
-        Some("set") => {
-            let items = schema.get("items").unwrap_or(&Value::Null);
-            let atomic = text(items, "x-kubernetes-map-type") == "atomic"
-                || matches!(items.get("x-kubernetes-list-type").and_then(Value::as_str), None | Some("atomic")) && text(items, "type") == "array";
-            if flag(items, "nullable") {
-                errors.push(FieldError::forbidden(&path.field("items").field("nullable"), "cannot be nullable when x-kubernetes-list-type is \"set\""));
-            }
-            if matches!(text(items, "type"), "object" | "array") && !atomic {
-                let detail = "must be atomic as item of a list with x-kubernetes-list-type=set";
-                let named = text(items, "x-kubernetes-map-type").into();
-                errors.push(FieldError::invalid(&path.field("items").field("x-kubernetes-map-type"), &named, detail));
-            }
-        }
-        None | Some("atomic") => {}
-        Some(other) => {
-            let at = path.field("x-kubernetes-list-type");
-            errors.push(FieldError::not_supported(&at, &other.into(), &["atomic", "map", "set"]));
-        }
-    }
-}
-
-fn map_keys(schema: &Value, keys: &[Value], path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let items = schema.get("items").unwrap_or(&Value::Null);
-    if text(items, "type") != "object" {
-        let detail = "must be object if parent array's x-kubernetes-list-type is map";
-        errors.push(FieldError::invalid(&path.field("items").field("type"), &text(items, "type").into(), detail));
-        return;
-    }
-    let list = path.field("x-kubernetes-list-map-keys");
-    let required = lookup::list(items, "required");
-    let mut seen = HashSet::new();
-    for (index, key) in keys.iter().enumerate() {
-        let at = list.index(index);
-        let name = key.as_str().unwrap_or("");
-        if !seen.insert(name) {
-            errors.push(FieldError::duplicate(&at, key));
-        }
-        let Some(property) = items.get("properties").and_then(|own| own.get(name)) else {
-            errors.push(FieldError::invalid(&at, key, "entries must all be names of item properties"));
-            continue;
-        };
-        if matches!(text(property, "type"), "array" | "object") {
-            errors.push(FieldError::invalid(&at, key, "entries must all be names of scalar item properties"));
-        }
-        if property.get("default").is_none() && !required.contains(key) {
-            let detail = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
-            errors.push(FieldError::required(&path.field("items").field("properties").key(name).field("default"), detail));
-        }
-    }
-}
-
-fn bounds(schema: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+fn bounds(schema: &Value, path: &Path<'_>, errors: &mut Report) {
     let pattern = text(schema, "pattern");
-    if let Err(error) = tree::compile_pattern(pattern) {
+    if let Err(error) = errors.compile(pattern) {
         let detail = format!("must be a valid regular expression, but isn't: {error}");
         errors.push(FieldError::invalid(&path.field("pattern"), &pattern.into(), &detail));
     }
@@ -295,8 +238,10 @@ fn bounds(schema: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
 }
 
 /// A default has to be a value that the schema takes as it is.
-fn default(schema: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let Some(default) = schema.get("default").filter(|default| !default.is_null() || flag(schema, "nullable")) else { return };
+fn default(schema: &Value, path: &Path<'_>, errors: &mut Report) {
+    let Some(default) = schema.get("default").filter(|default| !default.is_null() || flag(schema, "nullable")) else {
+        return;
+    };
     let at = path.field("default");
     let Ok(tree) = Schema::fragment(schema) else { return };
     let mut value = default.clone();
@@ -317,7 +262,7 @@ fn says_either(schema: &Value) -> bool {
 }
 
 /// What refines a schema may only speak of what the schema itself describes.
-fn refinements(outer: &Value, schema: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+fn refinements(outer: &Value, schema: &Value, path: &Path<'_>, errors: &mut Report) {
     for key in ["allOf", "anyOf", "oneOf"] {
         let list = path.field(key);
         for (index, branch) in lookup::list(schema, key).iter().enumerate() {
@@ -329,8 +274,8 @@ fn refinements(outer: &Value, schema: &Value, path: &Path<'_>, errors: &mut Vec<
     }
 }
 
-fn refinement(outer: &Value, branch: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    if errors.len() >= ENOUGH {
+fn refinement(outer: &Value, branch: &Value, path: &Path<'_>, errors: &mut Report) {
+    if errors.is_full() {
         return;
     }
     for key in OUTER.iter().filter(|key| branch.get(**key).is_some_and(|value| !value.is_null())) {
@@ -360,80 +305,4 @@ fn refinement(outer: &Value, branch: &Value, path: &Path<'_>, errors: &mut Vec<F
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    use super::*;
-
-    fn problems(spec: &Value) -> Vec<String> {
-        let schema = json!({ "type": "object", "properties": { "spec": spec } });
-        check(&schema, &Path::Root.field("s")).iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn what_is_not_structural_is_named() {
-        for (spec, message) in [
-            (json!({}), "s.properties[spec].type: Required value: must not be empty for specified object fields"),
-            (json!({ "type": "object", "properties": { "a": {} } }), "s.properties[spec].properties[a].type: Required value: must not be empty for specified object fields"),
-            (json!({ "type": "array" }), "s.properties[spec].items: Required value: must be specified"),
-            (json!({ "type": "array", "items": {} }), "s.properties[spec].items.type: Required value: must not be empty for specified array items"),
-            (json!({ "type": "wrong" }), r#"s.properties[spec].type: Unsupported value: "wrong": supported values: "array", "boolean", "integer", "number", "object", "string""#),
-            (json!({ "type": "object", "$ref": "#/a" }), "s.properties[spec].$ref: Forbidden: $ref is not supported"),
-            (json!({ "type": "object", "additionalProperties": false }), "s.properties[spec].additionalProperties: Forbidden: additionalProperties cannot be set to false"),
-            (json!({ "type": "object", "properties": { "a": { "type": "string" } }, "anyOf": [{ "properties": { "a": { "type": "string" } } }] }), "s.properties[spec].anyOf[0].properties[a].type: Forbidden: must be empty to be structural"),
-            (json!({ "type": "object", "not": { "properties": { "a": { "minLength": 1 } } } }), "s.properties[spec].not.properties[a]: Required value: because it is defined in s.properties[spec].not.properties[a]"),
-            (json!({ "type": "string", "default": 1 }), r#"s.properties[spec].default: Invalid value: "integer": s.properties[spec].default in body must be of type string: "integer""#),
-            (json!({ "type": "object", "default": { "a": 1 } }), r#"s.properties[spec].default: Invalid value: {"a":1}: must not have unknown field "a""#),
-            (json!({ "type": "string", "x-kubernetes-list-type": "set" }), r#"s.properties[spec].type: Invalid value: "string": must be array if x-kubernetes-list-type is specified"#),
-            (json!({ "type": "array", "items": { "type": "string" }, "x-kubernetes-list-type": "map" }), "s.properties[spec].x-kubernetes-list-map-keys: Required value: must not be empty if x-kubernetes-list-type is map"),
-        ] {
-            assert_eq!(problems(&spec), [message], "{spec}");
-        }
-        assert!(problems(&json!({ "type": "string", "pattern": "(" }))[0].contains("must be a valid regular expression"));
-    }
-
-    #[test]
-    fn what_operators_write_is_structural() {
-        for spec in [
-            json!({ "x-kubernetes-int-or-string": true, "anyOf": [{ "type": "integer" }, { "type": "string" }], "pattern": "^[0-9]+$" }),
-            json!({ "x-kubernetes-preserve-unknown-fields": true }),
-            json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true, "x-kubernetes-embedded-resource": true }),
-            json!({ "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"],
-                "items": { "type": "object", "required": ["type"], "properties": { "type": { "type": "string" } } } }),
-            json!({ "type": "object", "properties": { "a": { "type": "object", "default": {}, "properties": { "b": { "type": "integer", "default": 1 } } } } }),
-            json!({ "type": "object", "additionalProperties": { "type": "string" } }),
-            json!({ "type": "object", "properties": { "a": { "type": "string" } }, "oneOf": [{ "required": ["a"] }, { "not": { "required": ["a"] } }] }),
-        ] {
-            assert_eq!(problems(&spec), Vec::<String>::new(), "{spec}");
-        }
-    }
-
-    fn hostile() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![Just(json!(null)), Just(json!("object")), Just(json!("array")), Just(json!(-1)), Just(json!(true)), Just(json!("("))];
-        leaf.prop_recursive(5, 48, 6, |inner| {
-            let keys = prop::sample::select(vec![
-                "type", "properties", "items", "additionalProperties", "default", "allOf", "not", "pattern", "enum", "a",
-                "x-kubernetes-list-type", "x-kubernetes-list-map-keys", "required", "x-kubernetes-validations", "minimum",
-            ]);
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-                prop::collection::vec((keys, inner), 0..5)
-                    .prop_map(|pairs| Value::Object(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())),
-            ]
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn hostile_schemas_are_refused_or_usable(schema in hostile(), value in hostile()) {
-            if check(&schema, &Path::Root).is_empty() {
-                let tree = super::super::testing::schema(&schema);
-                let mut value = value;
-                prune(&tree, &mut value);
-                apply_defaults(&tree, &mut value);
-                values::check(&tree, &value, None);
-            }
-        }
-    }
-}
+mod tests;

@@ -7,33 +7,79 @@
 use serde_json::{Map, Number, Value};
 
 use super::formats;
-use crate::invalid::FieldError;
+use crate::invalid::{FieldError, type_name};
 use crate::path::Path;
 use crate::tree::{Checks, Kind, ListType, Schema};
 
 /// After so many errors the rest is not looked for.
 const ENOUGH: usize = 64;
 
+/// A value in a message is shown up to so many bytes; of a larger one only its type is told.
+const SHOWN: usize = 8 * 1024;
+
 /// Everything that is wrong with a value; `old` is what it replaces.
 pub(crate) fn check(schema: &Schema, value: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+    let mut errors = Found::Listed(Vec::new());
     walk(schema, value, old, &Path::Root, &mut errors);
-    errors
+    errors.list()
 }
 
 /// The same at a path of a larger document.
 pub(crate) fn check_at(schema: &Schema, value: &Value, path: &Path<'_>) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+    let mut errors = Found::Listed(Vec::new());
     walk(schema, value, None, path, &mut errors);
-    errors
+    errors.list()
 }
 
-fn walk(schema: &Schema, value: &Value, old: Option<&Value>, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    if errors.len() >= ENOUGH || old == Some(value) || (value.is_null() && schema.nullable()) {
+/// Whether a value satisfies a schema, without words.
+fn fits(schema: &Schema, value: &Value) -> bool {
+    let mut errors = Found::Asked(false);
+    walk(schema, value, None, &Path::Root, &mut errors);
+    matches!(errors, Found::Asked(false))
+}
+
+/// What was found: errors in words, or only whether there is one, where alternatives are tried.
+enum Found {
+    Listed(Vec<FieldError>),
+    Asked(bool),
+}
+
+impl Found {
+    fn push(&mut self, error: impl FnOnce() -> FieldError) {
+        match self {
+            Self::Listed(errors) => errors.push(error()),
+            Self::Asked(any) => *any = true,
+        }
+    }
+
+    /// Whether there is no reason to look any further.
+    fn is_enough(&self) -> bool {
+        match self {
+            Self::Listed(errors) => errors.len() >= ENOUGH,
+            Self::Asked(any) => *any,
+        }
+    }
+
+    fn list(self) -> Vec<FieldError> {
+        match self {
+            Self::Listed(errors) => errors,
+            Self::Asked(_) => Vec::new(),
+        }
+    }
+}
+
+fn invalid(path: &Path<'_>, value: &Value, detail: &str) -> FieldError {
+    let large = (value.is_object() || value.is_array()) && value.to_string().len() > SHOWN;
+    let named = if large { type_name(value).into() } else { Value::Null };
+    FieldError::invalid(path, if large { &named } else { value }, detail)
+}
+
+fn walk(schema: &Schema, value: &Value, old: Option<&Value>, path: &Path<'_>, errors: &mut Found) {
+    if errors.is_enough() || old == Some(value) || (value.is_null() && schema.nullable()) {
         return;
     }
     if let Some(error) = type_error(schema, value, path) {
-        return errors.push(error);
+        return errors.push(|| error);
     }
     if let Some(checks) = schema.checks() {
         own(checks, value, path, errors);
@@ -73,46 +119,46 @@ fn is_whole(number: &Number) -> bool {
 }
 
 /// The constraints on the value itself.
-fn own(checks: &Checks, value: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let mut invalid = |detail: String| errors.push(FieldError::invalid(path, value, &format!("{path} in body {detail}")));
+fn own(checks: &Checks, value: &Value, path: &Path<'_>, errors: &mut Found) {
+    let mut refuse = |detail: String| errors.push(|| invalid(path, value, &format!("{path} in body {detail}")));
     match value {
         Value::Number(number) => {
             for detail in number_problems(checks, number) {
-                invalid(detail);
+                refuse(detail);
             }
         }
         Value::String(text) => {
             let length = text.chars().count() as u64;
             if let Some(least) = checks.lengths.least.filter(|least| length < *least) {
-                invalid(format!("should be at least {least} chars long"));
+                refuse(format!("should be at least {least} chars long"));
             }
             if let Some(pattern) = checks.pattern.as_ref().filter(|pattern| !pattern.matches(text)) {
-                invalid(format!("should match '{}'", pattern.text));
+                refuse(format!("should match '{}'", pattern.text));
             }
             if let Some(most) = checks.lengths.most.filter(|most| length > *most) {
-                errors.push(FieldError::too_long(path, usize::try_from(most).unwrap_or(usize::MAX)));
+                errors.push(|| FieldError::too_long(path, usize::try_from(most).unwrap_or(usize::MAX)));
             }
         }
         Value::Array(items) => {
             if let Some(least) = checks.items.least.filter(|least| (items.len() as u64) < *least) {
-                invalid(format!("should have at least {least} items"));
+                refuse(format!("should have at least {least} items"));
             }
             if let Some(most) = checks.items.most.filter(|most| items.len() as u64 > *most) {
-                errors.push(FieldError::too_many(path, items.len(), most));
+                errors.push(|| FieldError::too_many(path, items.len(), most));
             }
         }
         Value::Object(object) => {
             if let Some(least) = checks.properties.least.filter(|least| (object.len() as u64) < *least) {
-                invalid(format!("should have at least {least} properties"));
+                refuse(format!("should have at least {least} properties"));
             }
             if let Some(most) = checks.properties.most.filter(|most| object.len() as u64 > *most) {
-                errors.push(FieldError::too_many(path, object.len(), most));
+                errors.push(|| FieldError::too_many(path, object.len(), most));
             }
         }
         _ => {}
     }
     if !checks.allowed.is_empty() && !checks.allowed.iter().any(|allowed| same(allowed, value)) {
-        errors.push(unsupported(path, value, &checks.allowed));
+        errors.push(|| unsupported(path, value, &checks.allowed));
     }
 }
 
@@ -133,19 +179,17 @@ fn same(a: &Value, b: &Value) -> bool {
 
 fn number_problems(checks: &Checks, number: &Number) -> Vec<String> {
     let mut problems = Vec::new();
-    if let Some((least, excluded)) = &checks.minimum {
-        match less(number, least) {
-            true => problems.push(format!("should be greater than {}{least}", if *excluded { "" } else { "or equal to " })),
-            false if *excluded && !less(least, number) => problems.push(format!("should be greater than {least}")),
-            false => {}
-        }
+    if let Some((least, excluded)) = &checks.minimum
+        && (less(number, least) || (*excluded && !less(least, number)))
+    {
+        let or_equal = if *excluded { "" } else { "or equal to " };
+        problems.push(format!("should be greater than {or_equal}{least}"));
     }
-    if let Some((most, excluded)) = &checks.maximum {
-        match less(most, number) {
-            true => problems.push(format!("should be less than {}{most}", if *excluded { "" } else { "or equal to " })),
-            false if *excluded && !less(number, most) => problems.push(format!("should be less than {most}")),
-            false => {}
-        }
+    if let Some((most, excluded)) = &checks.maximum
+        && (less(most, number) || (*excluded && !less(number, most)))
+    {
+        let or_equal = if *excluded { "" } else { "or equal to " };
+        problems.push(format!("should be less than {or_equal}{most}"));
     }
     if let Some(step) = checks.multiple_of.as_ref().filter(|step| !is_multiple(number, step)) {
         problems.push(format!("should be a multiple of {step}"));
@@ -171,21 +215,19 @@ fn is_multiple(number: &Number, step: &Number) -> bool {
 }
 
 /// `allOf`, `anyOf`, `oneOf` and `not`.
-fn combined(schema: &Schema, checks: &Checks, value: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let fits = |branch: &Schema| check_at(branch, value, path).is_empty();
+fn combined(schema: &Schema, checks: &Checks, value: &Value, path: &Path<'_>, errors: &mut Found) {
     let mut refuse = |detail: String| {
-        errors.push(FieldError::invalid(path, value, &format!("{:?} {detail}", path.to_string())));
+        errors.push(|| invalid(path, value, &format!("{:?} {detail}", path.to_string())));
     };
-    if let Some(not) = checks.not {
-        if schema.branches(&[not]).any(|branch| fits(&branch)) {
-            refuse("must not validate the schema (not)".into());
-        }
+    let fitting = |branches: &[u32]| schema.branches(branches).filter(|branch| fits(branch, value)).count();
+    if checks.not.is_some_and(|not| fitting(&[not]) == 1) {
+        refuse("must not validate the schema (not)".into());
     }
-    if !checks.any_of.is_empty() && !schema.branches(&checks.any_of).any(|branch| fits(&branch)) {
+    if !checks.any_of.is_empty() && !schema.branches(&checks.any_of).any(|branch| fits(&branch, value)) {
         refuse("must validate at least one schema (anyOf)".into());
     }
     if !checks.one_of.is_empty() {
-        match schema.branches(&checks.one_of).filter(fits).count() {
+        match fitting(&checks.one_of) {
             1 => {}
             0 => refuse("must validate one and only one schema (oneOf). Found none valid".into()),
             several => {
@@ -194,20 +236,14 @@ fn combined(schema: &Schema, checks: &Checks, value: &Value, path: &Path<'_>, er
         }
     }
     for branch in schema.branches(&checks.all_of) {
-        errors.extend(check_at(&branch, value, path));
+        walk(&branch, value, None, path, errors);
     }
 }
 
-fn members(
-    schema: &Schema,
-    object: &Map<String, Value>,
-    old: Option<&Value>,
-    path: &Path<'_>,
-    errors: &mut Vec<FieldError>,
-) {
+fn members(schema: &Schema, object: &Map<String, Value>, old: Option<&Value>, path: &Path<'_>, errors: &mut Found) {
     for name in schema.required() {
         if !object.contains_key(&**name) {
-            errors.push(FieldError::required(&path.field(name), ""));
+            errors.push(|| FieldError::required(&path.field(name), ""));
         }
     }
     if schema.is_embedded_resource() {
@@ -222,15 +258,15 @@ fn members(
 }
 
 /// An object within the object has to say what it is.
-fn embedded(object: &Map<String, Value>, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+fn embedded(object: &Map<String, Value>, path: &Path<'_>, errors: &mut Found) {
     for name in ["apiVersion", "kind"] {
         if object.get(name).and_then(Value::as_str).is_none_or(str::is_empty) {
-            errors.push(FieldError::required(&path.field(name), "must not be empty"));
+            errors.push(|| FieldError::required(&path.field(name), "must not be empty"));
         }
     }
 }
 
-fn list(schema: &Schema, items: &[Value], old: Option<&Value>, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+fn list(schema: &Schema, items: &[Value], old: Option<&Value>, path: &Path<'_>, errors: &mut Found) {
     let Some(inner) = schema.inner() else { return };
     let before = old.and_then(Value::as_array).map_or(&[] as &[Value], Vec::as_slice);
     match schema.list_type() {
@@ -240,7 +276,7 @@ fn list(schema: &Schema, items: &[Value], old: Option<&Value>, path: &Path<'_>, 
             for (index, item) in items.iter().enumerate() {
                 let key = key_of(item, keys);
                 if seen.0.insert(key.clone(), item).is_some() {
-                    errors.push(FieldError::duplicate(&path.index(index), &described(item, keys)));
+                    errors.push(|| FieldError::duplicate(&path.index(index), &described(item, keys)));
                 }
                 walk(&inner, item, before.0.get(&key).copied(), &path.index(index), errors);
             }
@@ -249,7 +285,7 @@ fn list(schema: &Schema, items: &[Value], old: Option<&Value>, path: &Path<'_>, 
             let mut seen = std::collections::HashSet::new();
             for (index, item) in items.iter().enumerate() {
                 if *kind == ListType::Set && !seen.insert(item.to_string()) {
-                    errors.push(FieldError::duplicate(&path.index(index), item));
+                    errors.push(|| FieldError::duplicate(&path.index(index), item));
                 }
                 walk(&inner, item, None, &path.index(index), errors);
             }
@@ -269,7 +305,8 @@ impl<'a> Keyed<'a> {
 
 /// What tells an item of a keyed list from the others.
 pub(crate) fn key_of(item: &Value, keys: &[Box<str>]) -> String {
-    keys.iter().map(|key| format!("{}\u{0}", item.get(&**key).unwrap_or(&Value::Null))).collect()
+    let values: Vec<String> = keys.iter().map(|key| item.get(&**key).unwrap_or(&Value::Null).to_string()).collect();
+    values.join("\u{0}")
 }
 
 /// The keys of an item, for a message.

@@ -73,7 +73,11 @@ pub(super) fn created(resource: &VirtualResource, paths: &mut Map<String, Value>
 fn below(registry: &Registry, sub: &Subresource, owner: &Subject, around: &[Value]) -> Value {
     let own = sub.kind.and_then(|kind| {
         let definition = registry.definition_of(&api_version(kind.group, kind.version), kind.kind)?;
-        Some(Subject { kind: json!({ "group": kind.group, "version": kind.version, "kind": kind.kind }), definition, custom: false })
+        Some(Subject {
+            kind: json!({ "group": kind.group, "version": kind.version, "kind": kind.kind }),
+            definition,
+            custom: false,
+        })
     });
     let subject = own.as_ref().unwrap_or(owner);
     if sub.name == "log" {
@@ -152,7 +156,8 @@ fn patch(subject: &Subject) -> Value {
     let mut operation = operation(subject, "patch", &subject.definition, parameters);
     let body = json!({ "schema": reference(&format!("{META}.Patch")) });
     let fits = |name: &&&str| !(subject.custom && name.contains("strategic"));
-    let content: Map<String, Value> = PATCHES.iter().filter(fits).map(|name| ((*name).to_owned(), body.clone())).collect();
+    let content: Map<String, Value> =
+        PATCHES.iter().filter(fits).map(|name| ((*name).to_owned(), body.clone())).collect();
     operation["requestBody"] = json!({ "content": content, "required": true });
     operation
 }

@@ -144,7 +144,9 @@ impl<'a> Reader<'a> {
 
     fn checks(&mut self, schema: &Value, path: &str) -> Result<Option<Checks>, SchemaError> {
         let mut checks = Checks::of(schema);
-        for (key, found) in [("allOf", &mut checks.all_of), ("anyOf", &mut checks.any_of), ("oneOf", &mut checks.one_of)] {
+        for (key, found) in
+            [("allOf", &mut checks.all_of), ("anyOf", &mut checks.any_of), ("oneOf", &mut checks.one_of)]
+        {
             for branch in schema.get(key).and_then(Value::as_array).into_iter().flatten() {
                 found.push(self.read(branch, path)?);
             }

@@ -93,7 +93,9 @@ impl Names {
                 let mut work = 1_u64;
                 for entry in &map.entries {
                     if let EntryExpr::MapEntry(entry) = &entry.expr {
-                        work = work.saturating_add(self.follow(&entry.key)?.0).saturating_add(self.follow(&entry.value)?.0);
+                        work = work
+                            .saturating_add(self.follow(&entry.key)?.0)
+                            .saturating_add(self.follow(&entry.value)?.0);
                     }
                 }
                 Ok((work, None))
@@ -118,7 +120,9 @@ impl Names {
         }
         let (args, _) = self.sum(args)?;
         // The prefix of a library's function is no variable.
-        let library = target.is_some_and(|target| matches!(&target.expr, Expr::Ident(name) if !self.0.iter().any(|(own, _)| own == name)));
+        let library = target.is_some_and(
+            |target| matches!(&target.expr, Expr::Ident(name) if !self.0.iter().any(|(own, _)| own == name)),
+        );
         match target.filter(|_| !library) {
             Some(target) => {
                 let (work, _) = self.follow(target)?;

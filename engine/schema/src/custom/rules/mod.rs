@@ -14,6 +14,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::JsonPath;
+use super::report::Report;
 use super::values::key_of;
 use crate::invalid::{FieldError, Reason};
 use crate::path::Path;
@@ -56,8 +57,12 @@ impl Rules {
     }
 
     fn add(&mut self, schema: &Schema) -> bool {
-        let own: Vec<Compiled> =
-            schema.checks().into_iter().flat_map(|checks| &checks.rules).filter_map(|text| compile(text).ok()).collect();
+        let own: Vec<Compiled> = schema
+            .checks()
+            .into_iter()
+            .flat_map(|checks| &checks.rules)
+            .filter_map(|text| compile(text).ok())
+            .collect();
         let mut any = !own.is_empty();
         if any {
             self.places.insert(schema.place(), own);
@@ -136,9 +141,8 @@ impl Walk<'_> {
 
     fn ask(&mut self, rules: &[Compiled], schema: &Schema, value: &Value, old: Option<&Value>, path: &Path<'_>) {
         let unchanged = old == Some(value);
-        let due = |rule: &&Compiled| match rule.transition {
-            true => old.is_some() || rule.text.optional_old,
-            false => !unchanged,
+        let due = |rule: &&Compiled| {
+            if rule.transition { old.is_some() || rule.text.optional_old } else { !unchanged }
         };
         let due: Vec<&Compiled> = rules.iter().filter(due).collect();
         if due.is_empty() {
@@ -164,7 +168,10 @@ impl Walk<'_> {
             }
             Verdict::Broken(problem) => format!("{problem} evaluating rule: {}", rule.name()),
             Verdict::Exhausted => {
-                format!("validation failed due to running out of cost budget, no further validation rules will be run: {}", rule.name())
+                format!(
+                    "validation failed due to running out of cost budget, no further validation rules will be run: {}",
+                    rule.name()
+                )
             }
         };
         self.errors.push(FieldError::invalid(path, &kind.into(), &detail));
@@ -201,15 +208,19 @@ fn type_word(kind: Kind) -> &'static str {
 /// What is wrong with the rules of a schema, at the paths of the definition.
 pub(super) fn check_definition(schema: &Schema, path: &Path<'_>) -> Vec<FieldError> {
     let check = || {
-        let mut errors = Vec::new();
-        definition(schema, path, true, 1, &mut errors);
-        errors
+        let mut report = Report::new();
+        definition(schema, path, true, 1, &mut report);
+        report.finish(path)
     };
-    deep(check).unwrap_or_else(|| vec![FieldError::invalid(path, &Value::Null, "its validation rules could not be compiled")])
+    deep(check)
+        .unwrap_or_else(|| vec![FieldError::invalid(path, &Value::Null, "its validation rules could not be compiled")])
 }
 
 /// Checks the rules of a place and of all below. `times` is how often the place can occur in one object.
-fn definition(schema: &Schema, path: &Path<'_>, correlatable: bool, times: u64, errors: &mut Vec<FieldError>) {
+fn definition(schema: &Schema, path: &Path<'_>, correlatable: bool, times: u64, errors: &mut Report) {
+    if errors.is_full() {
+        return;
+    }
     let list = path.field("x-kubernetes-validations");
     for (index, rule) in schema.checks().into_iter().flat_map(|checks| &checks.rules).enumerate() {
         text(schema, rule, &list.index(index), correlatable, times, errors);
@@ -229,13 +240,20 @@ fn definition(schema: &Schema, path: &Path<'_>, correlatable: bool, times: u64, 
 }
 
 /// Checks one rule.
-fn text(schema: &Schema, rule: &RuleText, path: &Path<'_>, correlatable: bool, times: u64, errors: &mut Vec<FieldError>) {
-    let invalid = |field: &str, value: &str, detail: &str| FieldError::invalid(&path.field(field), &value.into(), detail);
+fn text(schema: &Schema, rule: &RuleText, path: &Path<'_>, correlatable: bool, times: u64, errors: &mut Report) {
+    if errors.is_full() {
+        return;
+    }
+    let invalid =
+        |field: &str, value: &str, detail: &str| FieldError::invalid(&path.field(field), &value.into(), detail);
     if rule.rule.trim().is_empty() {
         return errors.push(FieldError::required(&path.field("rule"), "rule is not specified"));
     }
     if rule.rule.trim().contains('\n') && rule.message.is_empty() && rule.message_expression.is_empty() {
-        errors.push(FieldError::required(&path.field("message"), "message must be specified if rule contains line breaks"));
+        errors.push(FieldError::required(
+            &path.field("message"),
+            "message must be specified if rule contains line breaks",
+        ));
     }
     if rule.message.contains('\n') {
         errors.push(invalid("message", &rule.message, "message must not contain line breaks"));
