@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long to leave the store alone after it failed to read.
 const RETRY: Duration = Duration::from_millis(200);
 
+/// Events with their keys within a table.
+type Keyed<'a> = Vec<(&'a str, &'a Event)>;
+
 /// All resources.
 pub(crate) struct Cache {
     /// By prefix; made when the first object or reader comes, so that the cache need not know which kinds are served.
@@ -219,7 +222,7 @@ impl Cache {
     }
 
     fn apply(&self, commit: &Commit) {
-        let mut changed: Vec<(Arc<Table>, Vec<(&str, &Event)>)> = Vec::new();
+        let mut changed: Vec<(Arc<Table>, Keyed<'_>)> = Vec::new();
         for event in &commit.events {
             match place(&event.kv.key) {
                 Some(Place::Object(prefix, key)) => match changed.iter_mut().find(|(own, _)| *own.prefix == *prefix) {

@@ -81,9 +81,10 @@ fn settled(resource: &Resource, object: &Arc<Object>) -> Result<Arc<Object>, Api
         return Ok(object.clone());
     };
     let mut value = object.value();
-    let settled = match resource.settle(&mut value) {
-        true => Arc::new(object.with_content(&value).map_err(ApiError::Internal)?),
-        false => object.clone(),
+    let settled = if resource.settle(&mut value) {
+        Arc::new(object.with_content(&value).map_err(ApiError::Internal)?)
+    } else {
+        object.clone()
     };
     settled.set_settled(fingerprint);
     Ok(settled)

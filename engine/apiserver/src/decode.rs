@@ -87,9 +87,10 @@ pub(crate) fn check_shape(
 ) -> Result<(), ApiError> {
     let schema = resource.schema();
     // A custom resource's own fields are judged with its constraints, in their words.
-    let types = match resource.is_custom() {
-        true => check_types(schema, &serde_json::json!({"metadata": object["metadata"]})),
-        false => check_types(schema, object),
+    let types = if resource.is_custom() {
+        check_types(schema, &serde_json::json!({"metadata": object["metadata"]}))
+    } else {
+        check_types(schema, object)
     };
     if !types.is_empty() {
         let lines: Vec<String> = types.iter().map(ToString::to_string).collect();

@@ -211,9 +211,8 @@ async fn post(config: &ClientConfig, stream: TlsStream<TcpStream>, body: &Value)
         let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
         let code = response.status();
         let read = Limited::new(response.into_body(), REPLY_LIMIT).collect().await;
-        let bytes = read.map_err(|error| match error.is::<LengthLimitError>() {
-            true => WebhookError::TooLarge { url: config.url() },
-            false => failed(&error),
+        let bytes = read.map_err(|error| {
+            if error.is::<LengthLimitError>() { WebhookError::TooLarge { url: config.url() } } else { failed(&error) }
         })?;
         answered(code, bytes.to_bytes())
     };

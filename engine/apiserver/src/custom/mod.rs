@@ -86,19 +86,14 @@ impl Kinds {
 async fn next(changes: &mut watch::Receiver<u64>, waiting: &mut [watch::Receiver<u64>], failed: bool) -> bool {
     let tables: Vec<BoxFuture<'_, _>> = waiting.iter_mut().map(|table| table.changed().boxed()).collect();
     let objects = async {
-        match tables.is_empty() {
-            true => std::future::pending().await,
-            false => drop(select_all(tables).await),
+        if tables.is_empty() {
+            return std::future::pending().await;
         }
+        drop(select_all(tables).await);
     };
-    let again = async {
-        match failed {
-            true => tokio::time::sleep(RETRY).await,
-            false => std::future::pending().await,
-        }
-    };
+    let again = async { if failed { tokio::time::sleep(RETRY).await } else { std::future::pending().await } };
     tokio::select! {
-        changed = changes.changed() => changed.is_ok(),
+        alive = changes.changed() => alive.is_ok(),
         () = objects => true,
         () = again => true,
     }
@@ -111,10 +106,8 @@ pub(crate) fn check_create(server: &ApiServer, place: &Place) -> Result<(), ApiE
         return Ok(());
     }
     let ending = server.kinds().ending.read().unwrap_or_else(PoisonError::into_inner);
-    match ending.contains(&format!("{}/{}", resource.group, resource.plural)) {
-        true => Err(ApiError::DefinitionTerminating),
-        false => Ok(()),
-    }
+    let ends = ending.contains(&format!("{}/{}", resource.group, resource.plural));
+    if ends { Err(ApiError::DefinitionTerminating) } else { Ok(()) }
 }
 
 /// Whether a table holds anything.

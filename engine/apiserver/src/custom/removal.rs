@@ -45,7 +45,7 @@ async fn delete_all(server: &ApiServer, definition: &Definition, table: &Table) 
     let Some(resource) = definition.resources.first() else {
         // No version of it is served, so nobody could ever let go of the objects.
         let keys = objects.iter().map(|object| format!("{}{}", table.prefix, object.key));
-        let txn = keys.fold(Txn::new(), |txn, key| txn.delete(key));
+        let txn = keys.fold(Txn::new(), Txn::delete);
         server.cache().store().txn(txn).await?;
         return Ok(());
     };

@@ -41,16 +41,16 @@ fn definitions(server: &ApiServer) -> Vec<Arc<Definition>> {
 /// Serves what is established already.
 pub(crate) fn load(server: &ApiServer) {
     let definitions = definitions(server);
-    let served = definitions.iter().filter(|definition| is_established(&definition.light));
-    serve(server, &served.cloned().collect::<Vec<_>>(), &definitions);
+    let shown = definitions.iter().filter(|definition| is_established(&definition.light));
+    serve(server, &shown.cloned().collect::<Vec<_>>(), &definitions);
 }
 
 /// Serves the kinds of some of the definitions, unless they are served already.
-fn serve(server: &ApiServer, served: &[Arc<Definition>], all: &[Arc<Definition>]) {
+fn serve(server: &ApiServer, shown: &[Arc<Definition>], all: &[Arc<Definition>]) {
     let ending = all.iter().filter(|definition| meta::is_terminating(&definition.light));
     let ending: HashSet<String> = ending.map(|each| format!("{}/{}", each.group(), each.plural())).collect();
     *server.kinds().ending.write().unwrap_or_else(PoisonError::into_inner) = ending;
-    let resources: Vec<_> = served.iter().flat_map(|definition| definition.resources.iter().cloned()).collect();
+    let resources: Vec<_> = shown.iter().flat_map(|definition| definition.resources.iter().cloned()).collect();
     let registry = server.registry();
     let same = registry.custom().count() == resources.len()
         && registry.custom().zip(&resources).all(|(old, new)| Arc::ptr_eq(old, new));
@@ -69,8 +69,8 @@ fn look(server: &ApiServer) -> Vec<(Arc<Definition>, Option<Value>)> {
         None => is_established(&definition.light),
     };
     // Whoever reads that a kind is established finds it served.
-    let served = definitions.iter().zip(&judged).filter(established).map(|(definition, _)| definition.clone());
-    serve(server, &served.collect::<Vec<_>>(), &definitions);
+    let shown = definitions.iter().zip(&judged).filter(established).map(|(definition, _)| definition.clone());
+    serve(server, &shown.collect::<Vec<_>>(), &definitions);
     definitions.into_iter().zip(judged).collect()
 }
 
@@ -99,10 +99,10 @@ pub(super) async fn release(server: &ApiServer, definition: &Definition, finaliz
 }
 
 /// Changes a definition, unless somebody else did meanwhile: then the change is heard of.
-async fn change(server: &ApiServer, definition: &Definition, path: &str, patch: &Value) -> Result<(), ApiError> {
-    let mut patch = patch.clone();
-    patch["metadata"]["resourceVersion"] = definition.light["metadata"]["resourceVersion"].clone();
-    send(server, Method::PATCH, path, "application/merge-patch+json", &patch).await
+async fn change(server: &ApiServer, definition: &Definition, path: &str, wish: &Value) -> Result<(), ApiError> {
+    let mut wish = wish.clone();
+    wish["metadata"]["resourceVersion"] = definition.light["metadata"]["resourceVersion"].clone();
+    send(server, Method::PATCH, path, "application/merge-patch+json", &wish).await
 }
 
 /// A request of the server to itself.

@@ -24,13 +24,13 @@ pub(crate) trait Resolve: Send + Sync {
 /// The services and endpoint slices that the server itself holds.
 pub(crate) struct Services {
     cache: Arc<Cache>,
-    services: Arc<Table>,
+    known: Arc<Table>,
     slices: Arc<Table>,
 }
 
 impl Services {
     pub(crate) fn new(cache: Arc<Cache>, services: Arc<Table>, slices: Arc<Table>) -> Self {
-        Self { cache, services, slices }
+        Self { cache, known: services, slices }
     }
 
     /// The addresses of ready endpoints for a port of the service by its name.
@@ -44,7 +44,7 @@ impl Services {
 impl Resolve for Services {
     fn resolve(&self, reference: &ServiceReference) -> Result<Vec<String>, String> {
         let ServiceReference { namespace, name, port } = reference;
-        let found = self.services.get(&format!("{namespace}/{name}"));
+        let found = self.known.get(&format!("{namespace}/{name}"));
         let service = found.ok_or_else(|| format!("service {name:?} not found"))?.value();
         let spec = &service["spec"];
         if spec["type"] == "ExternalName" {
