@@ -506,3 +506,73 @@ async fn discovery_and_schemas_know_the_kind_at_once() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+/// A definition of a cluster-scoped kind with a schema as large as operators have them.
+fn large(n: usize) -> Value {
+    let fields: serde_json::Map<String, Value> = (0..300)
+        .map(|field| {
+            let inner = json!({ "type": "object", "description": "Some words on what it is for, as operators write them.", "properties": {
+                "name": { "type": "string", "pattern": "^[a-z]+$", "maxLength": 63 }, "count": { "type": "integer", "minimum": 0, "default": field },
+                "quantity": { "x-kubernetes-int-or-string": true, "anyOf": [{ "type": "integer" }, { "type": "string" }] } } });
+            (format!("field{field}"), inner)
+        })
+        .collect();
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": format!("things{n}.big.example.com") },
+        "spec": {
+            "group": "big.example.com", "scope": "Cluster",
+            "names": { "plural": format!("things{n}"), "kind": format!("Thing{n}") },
+            "versions": [{ "name": "v1", "served": true, "storage": true,
+                "schema": { "openAPIV3Schema": { "type": "object", "properties": { "spec": { "type": "object", "properties": fields } } } } }],
+        },
+    })
+}
+
+#[tokio::test]
+async fn many_large_definitions_are_served_soon() {
+    const COUNT: usize = 60;
+    let cluster = Cluster::new().await;
+    let begun = Instant::now();
+    for n in 0..COUNT {
+        cluster.post(DEFINITIONS, &large(n)).await.ok();
+    }
+    for n in 0..COUNT {
+        let path = format!("{DEFINITIONS}/things{n}.big.example.com");
+        while condition(&cluster.get(&path).await.ok(), "Established") != "True" {
+            assert!(begun.elapsed() < Duration::from_mins(1), "{n} definitions were served in a minute");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let resources = cluster.get("/apis/big.example.com/v1").await.ok();
+    assert_eq!(resources["resources"].as_array().unwrap().len(), COUNT);
+    let last = format!("/apis/big.example.com/v1/things{}", COUNT - 1);
+    let thing = json!({ "metadata": { "name": "a" }, "spec": { "field7": { "name": "x" } } });
+    let thing = cluster.post(&last, &thing).await.ok();
+    assert_eq!(thing["spec"]["field7"], json!({ "name": "x", "count": 7 }));
+    assert_eq!(thing["metadata"].get("namespace"), None);
+    assert_eq!(
+        cluster.get(&format!("/apis/big.example.com/v1/namespaces/default/things{}", COUNT - 1)).await.code,
+        404
+    );
+}
+
+#[tokio::test]
+async fn a_client_without_types_works_with_custom_objects() {
+    use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+    let cluster = Cluster::new().await;
+    define(&cluster, &definition(&[version("v1", true)])).await;
+    let client = cluster.client();
+    let found = kube::discovery::Discovery::new(client.clone()).run_aggregated().await.unwrap();
+    let kind = kube::core::GroupVersionKind::gvk("stable.example.com", "v1", "CronTab");
+    let (resource, _) = found.resolve_gvk(&kind).expect("discovery lists the kind");
+    let api: Api<DynamicObject> = Api::default_namespaced_with(client, &resource);
+    let new = DynamicObject::new("a", &resource).data(json!({ "spec": { "color": "red" } }));
+    api.create(&PostParams::default(), &new).await.unwrap();
+    let applied = json!({ "apiVersion": "stable.example.com/v1", "kind": "CronTab", "spec": { "replicas": 2 } });
+    let applied = api.patch("a", &PatchParams::apply("tester"), &Patch::Apply(&applied)).await.unwrap();
+    assert_eq!(applied.data["spec"]["replicas"], 2);
+    let metadata = api.list_metadata(&kube::api::ListParams::default()).await.unwrap();
+    assert_eq!(metadata.items.len(), 1);
+    assert_eq!(api.get_scale("a").await.unwrap().spec.unwrap().replicas, Some(2));
+}
