@@ -7,6 +7,7 @@ use shipway_schema::Resource;
 use shipway_store::Revision;
 
 use crate::cache::Cache;
+use crate::clock;
 use crate::commit::Place;
 use crate::error::{About, ApiError};
 use crate::identity::Identity;
@@ -97,6 +98,9 @@ pub(crate) fn check_delete(place: &Place) -> Result<(), ApiError> {
 
 /// What a deletion says about itself in the object, beyond its metadata.
 pub(crate) fn mark_terminating(resource: &Resource, object: &mut Value) {
+    if is(resource, "apiextensions.k8s.io", "CustomResourceDefinition") {
+        shipway_schema::custom::begin_removal(object, &clock::text(clock::now()));
+    }
     if is(resource, "", "Namespace") {
         match object["status"].as_object_mut() {
             Some(status) => {

@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long to leave the store alone after it failed to read.
 const RETRY: Duration = Duration::from_millis(200);
 
+/// Events with their keys within a table.
+type Keyed<'a> = Vec<(&'a str, &'a Event)>;
+
 /// All resources.
 pub(crate) struct Cache {
     /// By prefix; made when the first object or reader comes, so that the cache need not know which kinds are served.
@@ -224,7 +227,7 @@ impl Cache {
     }
 
     fn apply(&self, commit: &Commit) {
-        let mut changed: Vec<(Arc<Table>, Vec<(&str, &Event)>)> = Vec::new();
+        let mut changed: Vec<(Arc<Table>, Keyed<'_>)> = Vec::new();
         for event in &commit.events {
             match place(&event.kv.key) {
                 Some(Place::Object(prefix, key)) => match changed.iter_mut().find(|(own, _)| *own.prefix == *prefix) {
@@ -252,6 +255,11 @@ impl Cache {
     /// Whether an address or port was taken when last seen; the commit decides.
     pub(crate) fn is_claimed(&self, claim: &str) -> bool {
         self.claims.read().unwrap_or_else(PoisonError::into_inner).contains(claim)
+    }
+
+    /// The objects that are kept under a group and a plural.
+    pub(crate) fn table_of(&self, group: &str, plural: &str) -> Arc<Table> {
+        self.at(&format!("{ROOT}{group}/{plural}/"))
     }
 
     /// The objects that the resource shows.

@@ -86,7 +86,12 @@ pub(crate) fn check_shape(
     duplicates: &[String],
 ) -> Result<(), ApiError> {
     let schema = resource.schema();
-    let types = check_types(schema, object);
+    // A custom resource's own fields are judged with its constraints, in their words.
+    let types = if resource.is_custom() {
+        check_types(schema, &serde_json::json!({"metadata": object["metadata"]}))
+    } else {
+        check_types(schema, object)
+    };
     if !types.is_empty() {
         let lines: Vec<String> = types.iter().map(ToString::to_string).collect();
         return Err(unreadable(resource, &lines.join(", ")));

@@ -81,6 +81,9 @@ pub enum ApiError {
         about = .0.named()
     )]
     NamespaceTerminating(About, String),
+    /// The kind takes no new objects because its definition is going away.
+    #[error("create not allowed while custom resource definition is terminating")]
+    DefinitionTerminating,
     /// The path exists, the method does not fit it.
     #[error("the server does not allow this method on the requested resource")]
     MethodNotAllowed,
@@ -151,7 +154,7 @@ impl ApiError {
             Self::BadRequest(_) => (400, "BadRequest"),
             Self::Unauthorized => (401, "Unauthorized"),
             Self::Forbidden(..) | Self::ForbiddenPath(_) | Self::NamespaceTerminating(..) => (403, "Forbidden"),
-            Self::MethodNotAllowed => (405, "MethodNotAllowed"),
+            Self::MethodNotAllowed | Self::DefinitionTerminating => (405, "MethodNotAllowed"),
             Self::NotAcceptable => (406, "NotAcceptable"),
             Self::UnsupportedMediaType(_) => (415, "UnsupportedMediaType"),
             Self::TooLarge(_) => (413, "RequestEntityTooLarge"),

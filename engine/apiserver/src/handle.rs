@@ -20,6 +20,8 @@ use crate::body::{self, Body};
 use crate::call::{BODY_LIMIT, Call};
 use crate::commit::Place;
 use crate::connect::{self, Conversation};
+use crate::convert;
+use crate::custom;
 use crate::decode;
 use crate::delete::{DeleteOptions, delete, delete_collection};
 use crate::discovery;
@@ -165,6 +167,9 @@ async fn resource(call: &Call, target: ResourcePath) -> Result<Response<Body>, A
     }
     let found = call.server.registry().find(&target.group, &target.version, &target.plural);
     let resource = found.ok_or(ApiError::NoSuchPath)?;
+    if let Some(text) = &resource.deprecation {
+        call.warn(text.to_string());
+    }
     let table = call.server.cache().table(&resource);
     let misplaced = if resource.namespaced {
         target.namespace.is_none() && target.name.is_some()
@@ -193,6 +198,7 @@ async fn collection(call: &Call, place: Place) -> Result<Response<Body>, ApiErro
         Method::DELETE if !across => {
             let options = DeleteOptions::parse(call)?;
             let objects = delete_collection(call, &place, &selection?, &options).await?;
+            let objects = convert::all(call.server.webhooks(), &resource, objects).await?;
             let revision = call.server.cache().revision();
             let page = list::Page { objects, revision, next: None, remaining: None };
             Ok(View::of(call, resource)?.list(page))
@@ -202,6 +208,7 @@ async fn collection(call: &Call, place: Place) -> Result<Response<Body>, ApiErro
 }
 
 async fn post(call: &Call, place: Place) -> Result<Response<Body>, ApiError> {
+    custom::check_create(&call.server, &place)?;
     let view = View::of(call, place.resource().clone())?;
     let mut decoded = decode::decode(call)?;
     decode::identify(place.resource(), &mut decoded.value)?;
@@ -242,7 +249,8 @@ async fn remove(call: &Call, place: &Place) -> Result<Response<Body>, ApiError> 
     let view = View::of(call, place.resource().clone())?;
     let deleted = delete(call, place, &DeleteOptions::parse(call)?).await?;
     if !deleted.gone || place.resource().returns_deleted {
-        return Ok(view.object(StatusCode::OK, &deleted.object));
+        let object = read::shown(call, place, deleted.object).await?;
+        return Ok(view.object(StatusCode::OK, &object));
     }
     let mut details = json!({"name": place.name, "kind": place.resource().plural, "uid": deleted.object.uid});
     if !place.resource().group.is_empty() {
@@ -271,7 +279,8 @@ async fn below(call: &Call, place: &Place, name: &str) -> Result<Response<Body>,
         ("finalize", _) => replace(call, place, Part::Finalize).await,
         ("scale", "get") => {
             let object = read::live(call, place, At::Latest).await?;
-            Ok(reply::value(StatusCode::OK, &scale::get(&object), false))
+            let object = read::shown(call, place, object).await?;
+            Ok(reply::value(StatusCode::OK, &scale::get(place, &object)?, false))
         }
         ("scale", "update") => Ok(reply::value(StatusCode::OK, &scale::replace(call, place).await?, false)),
         ("scale", _) => Ok(reply::value(StatusCode::OK, &scale::patch(call, place).await?, false)),

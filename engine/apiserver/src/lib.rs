@@ -17,6 +17,8 @@ mod call;
 mod clock;
 mod commit;
 mod connect;
+mod convert;
+mod custom;
 mod decode;
 mod delete;
 mod derived;
@@ -47,6 +49,7 @@ mod server;
 mod service;
 mod view;
 mod watch;
+mod webhook;
 mod write;
 
 pub use audit::AuditConfig;

@@ -5,6 +5,7 @@
 //! the cache or answers its own write. An object never changes; a newer revision is another object.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use shipway_schema::Resource;
+use shipway_schema::{Conversion, Resource};
 use shipway_store::Revision;
 
 /// An object at one revision.
@@ -27,6 +28,8 @@ pub(crate) struct Object {
     labels: BTreeMap<Box<str>, Box<str>>,
     /// Field-selector values worked out so far; holding these is 100 times smaller than the parsed object.
     fields: Mutex<Vec<Field>>,
+    /// The fingerprint of the custom schema that the bytes were found to be complete under; 0 for none.
+    settled: AtomicU64,
 }
 
 type Field = (Box<str>, Option<Box<str>>);
@@ -50,6 +53,8 @@ struct RawEnvelope<'a> {
     metadata: &'a RawValue,
 }
 
+/// How every object begins.
+const VERSION: &[u8] = b"{\"apiVersion\":\"";
 const METADATA: &[u8] = b"\"metadata\":{";
 const REVISION: &[u8] = b"\"resourceVersion\":\"";
 
@@ -65,6 +70,7 @@ impl Object {
             uid: envelope.metadata.uid,
             labels: envelope.metadata.labels.unwrap_or_default(),
             fields: Mutex::default(),
+            settled: AtomicU64::new(0),
         })
     }
 
@@ -72,7 +78,15 @@ impl Object {
     pub(crate) fn draft(key: &str, value: &Value) -> Self {
         let uid = value["metadata"]["uid"].as_str().unwrap_or_default().into();
         let bytes = canonical(value).into();
-        Self { revision: 0, key: key.into(), bytes, uid, labels: BTreeMap::new(), fields: Mutex::default() }
+        Self {
+            revision: 0,
+            key: key.into(),
+            bytes,
+            uid,
+            labels: BTreeMap::new(),
+            fields: Mutex::default(),
+            settled: AtomicU64::new(0),
+        }
     }
 
     /// The same content under another revision: what a watcher sees when the object disappears.
@@ -87,7 +101,44 @@ impl Object {
             uid: self.uid.clone(),
             labels: self.labels.clone(),
             fields: Mutex::default(),
+            settled: AtomicU64::new(self.settled.load(Ordering::Relaxed)),
         }
+    }
+
+    /// The `apiVersion` that the bytes are in.
+    pub(crate) fn api_version(&self) -> &str {
+        let rest = self.bytes.strip_prefix(VERSION).unwrap_or_default();
+        let end = rest.iter().position(|byte| *byte == b'"').unwrap_or_default();
+        std::str::from_utf8(&rest[..end]).unwrap_or_default()
+    }
+
+    /// The same content under another `apiVersion`.
+    pub(crate) fn renamed(&self, api_version: &str) -> Self {
+        let rest = &self.bytes[VERSION.len() + self.api_version().len()..];
+        Self {
+            revision: self.revision,
+            key: self.key.clone(),
+            bytes: [VERSION, api_version.as_bytes(), rest].concat().into(),
+            uid: self.uid.clone(),
+            labels: self.labels.clone(),
+            fields: Mutex::default(),
+            settled: AtomicU64::new(0),
+        }
+    }
+
+    /// Other content at the same place and revision.
+    pub(crate) fn with_content(&self, value: &Value) -> Result<Self, String> {
+        Self::stored(&self.key, &canonical(value), self.revision)
+    }
+
+    /// Whether the bytes are known to be complete under a custom schema.
+    pub(crate) fn is_settled(&self, fingerprint: u64) -> bool {
+        self.settled.load(Ordering::Relaxed) == fingerprint
+    }
+
+    /// Remembers that the bytes are complete under a custom schema.
+    pub(crate) fn set_settled(&self, fingerprint: u64) {
+        self.settled.store(fingerprint, Ordering::Relaxed);
     }
 
     fn head(&self) -> usize {
@@ -125,12 +176,24 @@ impl Object {
             "metadata.namespace" => return Some(self.namespace().unwrap_or_default().to_owned()),
             _ => {}
         }
+        // The versions of a kind may call a field differently.
+        let named = if self.api_version() == resource.api_version() {
+            field.to_owned()
+        } else {
+            format!("{} {field}", resource.version)
+        };
         let mut known = self.fields.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, value)) = known.iter().find(|(own, _)| **own == *field) {
+        if let Some((_, value)) = known.iter().find(|(own, _)| **own == *named) {
             return value.as_deref().map(str::to_owned);
         }
-        let value = resource.selectable(&self.value(), field);
-        known.push((field.into(), value.as_deref().map(Into::into)));
+        let own = match resource.kept.conversion {
+            Conversion::With(convert) if self.api_version() != resource.api_version() => {
+                convert(self.value(), &resource.api_version())
+            }
+            _ => self.value(),
+        };
+        let value = resource.selectable(&own, field);
+        known.push((named.as_str().into(), value.as_deref().map(Into::into)));
         value
     }
 }

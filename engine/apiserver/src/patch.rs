@@ -9,12 +9,14 @@ use crate::authorize;
 use crate::call::Call;
 use crate::clock;
 use crate::commit::Place;
+use crate::custom;
 use crate::decode::{self, Decoded, check_shape, identify};
 use crate::error::{ApiError, ManagerConflict};
 use crate::meta;
 use crate::object::Object;
 use crate::write::{Change, Part, create, manager, modify};
 
+const CUSTOM_MEDIA: &str = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
 const MEDIA: &str = "application/json-patch+json, application/merge-patch+json, \
                      application/strategic-merge-patch+json, application/apply-patch+yaml";
 
@@ -71,6 +73,9 @@ impl Patch {
 /// Patches an object; an apply may create it.
 pub(crate) async fn patch(call: &Call, place: &Place, part: Part) -> Result<(Arc<Object>, bool), ApiError> {
     let (patch, duplicates) = Patch::parse(call)?;
+    if place.resource().is_custom() && matches!(patch, Patch::Strategic(_)) {
+        return Err(ApiError::UnsupportedMediaType(CUSTOM_MEDIA));
+    }
     let manager = manager(call, place, part.subresource())?;
     match patch {
         Patch::Apply(applied) => apply(call, place, part, applied, &duplicates, manager).await,
@@ -119,6 +124,7 @@ async fn apply(
         if !meta::text(&applied, "uid").is_empty() {
             return Err(ApiError::Conflict(place.about(), "uid mismatch: the object does not exist".into()));
         }
+        custom::check_create(&call.server, place)?;
         // The right to patch is not the right to make.
         let attributes = authorize::Attributes {
             verb: "create",

@@ -9,6 +9,7 @@ use crate::accept::Shape;
 use crate::body::{Body, stream};
 use crate::call::Call;
 use crate::commit::Place;
+use crate::convert;
 use crate::error::ApiError;
 use crate::list::{self, At, Page, Paging};
 use crate::object::Object;
@@ -27,10 +28,15 @@ pub(crate) async fn live(call: &Call, place: &Place, at: At) -> Result<Arc<Objec
     place.table.get(&place.key()).ok_or_else(|| ApiError::NotFound(place.about()))
 }
 
+/// The object in the version that the request speaks.
+pub(crate) async fn shown(call: &Call, place: &Place, object: Arc<Object>) -> Result<Arc<Object>, ApiError> {
+    convert::one(call.server.webhooks(), place.resource(), object).await
+}
+
 /// GET of one object.
 pub(crate) async fn get(call: &Call, place: &Place) -> Result<Response<Body>, ApiError> {
     let view = View::of(call, place.resource().clone())?;
-    let object = live(call, place, list::at(&call.query, false)?).await?;
+    let object = shown(call, place, live(call, place, list::at(&call.query, false)?).await?).await?;
     Ok(view.object(StatusCode::OK, &object))
 }
 
@@ -43,9 +49,12 @@ pub(crate) async fn list(call: &Call, place: &Place, selection: &Selection) -> R
         list::settle(cache, paging.at()).await?;
         let (object, revision) = place.table.get_at(&key, cache.revision());
         let objects = object.into_iter().filter(|object| selection.matches(place.resource(), object)).collect();
+        let objects = convert::all(call.server.webhooks(), place.resource(), objects).await?;
         return Ok(view.list(Page { objects, revision, next: None, remaining: None }));
     }
-    Ok(view.list(list::list(cache, place, selection, &paging).await?))
+    let mut page = list::list(cache, place, selection, &paging).await?;
+    page.objects = convert::all(call.server.webhooks(), place.resource(), page.objects).await?;
+    Ok(view.list(page))
 }
 
 /// WATCH.
@@ -62,8 +71,10 @@ pub(crate) async fn watch(call: &Call, place: &Place, selection: Selection) -> R
         timeout: Duration::from_secs(timeout.min(24 * 3600)),
     };
     let streamed = if view.shape == Shape::Object { reply::JSON } else { view.content_type() };
-    let watch = Watch::begin(call.server.shared_cache(), place, view, options, call.stop.clone());
-    let lasting = call.server.metrics().watch();
+    let server = &call.server;
+    let (cache, webhooks) = (server.shared_cache(), server.shared_webhooks());
+    let watch = Watch::begin(cache, webhooks, place, view, options, call.stop.clone());
+    let lasting = server.metrics().watch();
     let events = futures::stream::unfold((watch, lasting), |(mut watch, lasting)| async move {
         let lines = watch.next().await?;
         Some((Ok(lines), (watch, lasting)))

@@ -1,7 +1,7 @@
 //! The `scale` subresource: `autoscaling/v1` Scale as a view of a workload's replica count.
 
 use serde_json::{Map, Value, json};
-use shipway_schema::Schema;
+use shipway_schema::{ScalePaths, Schema};
 
 use crate::call::Call;
 use crate::commit::Place;
@@ -12,8 +12,29 @@ use crate::object::Object;
 use crate::patch::Patch;
 use crate::write::{Change, Part, manager, modify};
 
+/// The value at a dotted path.
+fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
+    path.split('.').fold(value, |value, name| &value[name])
+}
+
+/// Sets the value at a dotted path, making the objects on the way.
+fn put(value: &mut Value, path: &str, new: Value) {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    let Some(fields) = value.as_object_mut() else { return };
+    let place = fields.entry(first).or_insert(Value::Null);
+    match rest {
+        None => *place = new,
+        Some(rest) => {
+            if !place.is_object() {
+                *place = json!({});
+            }
+            put(place, rest, new);
+        }
+    }
+}
+
 /// The Scale of a workload.
-pub(crate) fn view(workload: &Value) -> Value {
+fn view(paths: &ScalePaths, workload: &Value) -> Value {
     let own = &workload["metadata"];
     let metadata: Map<String, Value> = ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"]
         .into_iter()
@@ -23,16 +44,19 @@ pub(crate) fn view(workload: &Value) -> Value {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": metadata,
-        "spec": {"replicas": workload["spec"]["replicas"].as_i64().unwrap_or(0)},
+        "spec": {"replicas": at(workload, &paths.spec_replicas).as_i64().unwrap_or(0)},
         "status": {
-            "replicas": workload["status"]["replicas"].as_i64().unwrap_or(0),
-            "selector": selector(&workload["spec"]["selector"]),
+            "replicas": at(workload, &paths.status_replicas).as_i64().unwrap_or(0),
+            "selector": paths.selector.as_deref().map(|path| selector(at(workload, path))).unwrap_or_default(),
         },
     })
 }
 
-/// A label selector as text.
+/// A label selector as text; of a custom resource it may be text already.
 fn selector(selector: &Value) -> String {
+    if let Some(text) = selector.as_str() {
+        return text.to_owned();
+    }
     let labels = selector["matchLabels"].as_object().into_iter().flatten();
     let equal = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
     let expressions = selector["matchExpressions"].as_array().into_iter().flatten().map(expression);
@@ -51,8 +75,13 @@ fn expression(expression: &Value) -> String {
 }
 
 /// GET.
-pub(crate) fn get(object: &Object) -> Value {
-    view(&object.value())
+pub(crate) fn get(place: &Place, object: &Object) -> Result<Value, ApiError> {
+    let (paths, object) = (&place.resource().scale, object.value());
+    if place.resource().is_custom() && at(&object, &paths.spec_replicas).is_null() {
+        let text = format!("the spec replicas field \".{}\" does not exist", paths.spec_replicas);
+        return Err(ApiError::Internal(text));
+    }
+    Ok(view(paths, &object))
 }
 
 /// PUT: the body is the Scale to have.
@@ -87,18 +116,19 @@ async fn write(
     place: &Place,
     edit: &(dyn Fn(&Value) -> Result<Value, ApiError> + Send + Sync),
 ) -> Result<Value, ApiError> {
+    let paths = &place.resource().scale;
     let edit = |workload: &Value| {
-        let scale = edit(&view(workload))?;
+        let scale = edit(&view(paths, workload))?;
         let replicas = replicas(place, &scale)?;
         let mut workload = workload.clone();
         meta::metadata(&mut workload).insert("resourceVersion".into(), scale["metadata"]["resourceVersion"].clone());
         meta::metadata(&mut workload).insert("uid".into(), scale["metadata"]["uid"].clone());
-        workload["spec"]["replicas"] = replicas.into();
+        put(&mut workload, &paths.spec_replicas, replicas.into());
         Ok(workload)
     };
     let change = Change { part: Part::Main, manager: Some(manager(call, place, Some("scale"))?), edit: &edit };
     let written = modify(call, place, change).await?;
-    Ok(get(&written))
+    get(place, &written)
 }
 
 /// The count asked for; left out means none, as upstream reads it.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -25,12 +25,14 @@ use crate::authorize::Authorizer;
 use crate::body::{Body, BoxError};
 use crate::bootstrap;
 use crate::cache::{Cache, Table};
+use crate::custom::{self, Kinds};
 use crate::error::ApiError;
 use crate::handle::answer;
 use crate::identity::Identity;
 use crate::limit::{InFlight, Limits};
 use crate::metrics::Metrics;
 use crate::server;
+use crate::webhook::{Services, Webhooks};
 
 /// What a node answers log requests with.
 pub type NodeService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
@@ -75,6 +77,8 @@ struct Inner {
     accounts: Accounts,
     flight: Arc<InFlight>,
     audit: Option<Audit>,
+    webhooks: Arc<Webhooks>,
+    kinds: Kinds,
     nodes: RwLock<HashMap<String, NodeService>>,
     /// Feeds the cache; joined by [`ApiServer::close`].
     feed: Mutex<Option<JoinHandle<()>>>,
@@ -85,6 +89,7 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.closing.cancel();
+        self.kinds.abort();
         if let Some(feed) = self.feed.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
             feed.abort();
         }
@@ -109,6 +114,7 @@ impl ApiServer {
         let key = config.token_key.clone().map_or_else(|| TokenKey::passing().map(Arc::new), Ok)?;
         let accounts = Accounts::new(key, &registry, &cache).ok_or(ApiError::NoSuchPath)?;
         let audit = config.audit.as_ref().map(Audit::open).transpose()?;
+        let webhooks = Arc::new(Webhooks::new(services(&registry, &cache)?));
         let follower = cache.clone();
         let feed = tokio::spawn(async move { follower.follow(watcher).await });
         let ranges = Ranges { addresses: config.service_subnet, node_ports: config.node_port_range.clone() };
@@ -124,11 +130,15 @@ impl ApiServer {
             accounts,
             flight: InFlight::new(config.limits),
             audit,
+            webhooks,
+            kinds: Kinds::default(),
             nodes: RwLock::default(),
             feed: Mutex::new(Some(feed)),
             closing,
         };
         let server = Self(Arc::new(inner));
+        custom::load(&server);
+        server.0.kinds.follow(&server);
         bootstrap::run(&server, &config).await?;
         Ok(server)
     }
@@ -158,6 +168,7 @@ impl ApiServer {
     /// this value holds it. Reads fail from then on.
     pub async fn close(&self) {
         self.0.closing.cancel();
+        self.0.kinds.stop().await;
         let feed = self.0.feed.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.0.cache.lose();
         if let Some(feed) = feed {
@@ -217,9 +228,47 @@ impl ApiServer {
         self.0.audit.as_ref()
     }
 
+    /// Serves other kinds from now on.
+    pub(crate) fn set_registry(&self, registry: Registry) {
+        *self.0.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(registry);
+    }
+
+    pub(crate) fn webhooks(&self) -> &Webhooks {
+        &self.0.webhooks
+    }
+
+    pub(crate) fn shared_webhooks(&self) -> Arc<Webhooks> {
+        self.0.webhooks.clone()
+    }
+
+    pub(crate) fn kinds(&self) -> &Kinds {
+        &self.0.kinds
+    }
+
+    /// A way to the server that does not keep it.
+    pub(crate) fn downgrade(&self) -> WeakServer {
+        WeakServer(Arc::downgrade(&self.0))
+    }
+
     pub(crate) fn ranges(&self) -> &Ranges {
         &self.0.ranges
     }
+}
+
+/// The server, as long as somebody else keeps it.
+pub(crate) struct WeakServer(Weak<Inner>);
+
+impl WeakServer {
+    pub(crate) fn upgrade(&self) -> Option<ApiServer> {
+        self.0.upgrade().map(ApiServer)
+    }
+}
+
+/// The services that webhooks are behind.
+fn services(registry: &Registry, cache: &Arc<Cache>) -> Result<Services, ApiError> {
+    let services = registry.of_kind("v1", "Service").ok_or(ApiError::NoSuchPath)?;
+    let slices = registry.of_kind("discovery.k8s.io/v1", "EndpointSlice").ok_or(ApiError::NoSuchPath)?;
+    Ok(Services::new(cache.clone(), cache.table(&services), cache.table(&slices)))
 }
 
 /// The server as one caller in this process sees it.

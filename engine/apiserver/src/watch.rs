@@ -17,11 +17,13 @@ use tokio_util::sync::CancellationToken;
 use crate::body::CHUNK;
 use crate::cache::{Cache, Table};
 use crate::commit::Place;
+use crate::convert;
 use crate::error::ApiError;
 use crate::object::Object;
 use crate::ring::Change;
 use crate::select::Selection;
 use crate::view::{View, failure};
+use crate::webhook::Webhooks;
 
 /// How many changes are taken from the ring at once.
 const BATCH: usize = 64;
@@ -53,6 +55,7 @@ pub(crate) struct Options {
 /// A running watch.
 pub(crate) struct Watch {
     cache: Arc<Cache>,
+    webhooks: Arc<Webhooks>,
     table: Arc<Table>,
     resource: Arc<Resource>,
     view: View,
@@ -85,6 +88,31 @@ enum State {
     Ended,
 }
 
+/// What is about to be sent, in order; objects are still in the version they are stored in.
+#[derive(Default)]
+struct Batch {
+    items: Vec<Item>,
+    /// About how many bytes it makes.
+    size: usize,
+}
+
+enum Item {
+    Event(&'static str, Arc<Object>),
+    Bookmark(Revision, bool),
+    Failure(ApiError),
+}
+
+impl Batch {
+    fn event(&mut self, kind: &'static str, object: &Arc<Object>) {
+        self.size += object.bytes.len();
+        self.items.push(Item::Event(kind, object.clone()));
+    }
+
+    fn bookmark(&mut self, revision: Revision, ends_initial: bool) {
+        self.items.push(Item::Bookmark(revision, ends_initial));
+    }
+}
+
 enum Wake {
     Changed,
     Bookmark,
@@ -95,6 +123,7 @@ impl Watch {
     /// Places the cursor. The cache must have reached the revision asked for.
     pub(crate) fn begin(
         cache: Arc<Cache>,
+        webhooks: Arc<Webhooks>,
         place: &Place,
         view: View,
         options: Options,
@@ -104,6 +133,7 @@ impl Watch {
         let mut watch = Self {
             moved: place.table.changes(),
             cache,
+            webhooks,
             table: place.table.clone(),
             resource: place.resource.clone(),
             view,
@@ -139,44 +169,64 @@ impl Watch {
     /// The next events as the client reads them, one line each; `None` ends the reply.
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
         loop {
-            let mut lines = Vec::new();
+            let mut lines = Batch::default();
             match std::mem::replace(&mut self.state, State::Ended) {
                 State::Initial { objects, announce, next } => self.initial(objects, announce, next, &mut lines),
                 State::History(watcher) => self.history(watcher, &mut lines).await,
                 State::Live(number) => self.live(number, &mut lines).await,
                 State::Overtaken => self.state = self.open_history().await,
-                State::Failed(error) => failure(&mut lines, &error),
+                State::Failed(error) => lines.items.push(Item::Failure(error)),
                 State::Ended => return None,
             }
-            if !lines.is_empty() {
-                return Some(lines.into());
+            if !lines.items.is_empty() {
+                return Some(self.write(lines).await.into());
             }
         }
     }
 
-    fn initial(
-        &mut self,
-        mut objects: std::vec::IntoIter<Arc<Object>>,
-        announce: bool,
-        next: u64,
-        lines: &mut Vec<u8>,
-    ) {
+    /// Writes a batch in the version that the watch speaks.
+    async fn write(&mut self, batch: Batch) -> Vec<u8> {
+        let mut lines = Vec::new();
+        let events = batch.items.iter().filter_map(|item| match item {
+            Item::Event(_, object) => Some(object.clone()),
+            _ => None,
+        });
+        let shown = convert::all(&self.webhooks, &self.resource, events.collect()).await;
+        let mut shown = match shown {
+            Ok(shown) => shown.into_iter(),
+            Err(error) => {
+                self.state = State::Ended;
+                failure(&mut lines, &error);
+                return lines;
+            }
+        };
+        for item in batch.items {
+            match item {
+                Item::Event(kind, object) => self.view.event(&mut lines, kind, &shown.next().unwrap_or(object)),
+                Item::Bookmark(revision, ends_initial) => self.view.bookmark(&mut lines, revision, ends_initial),
+                Item::Failure(error) => failure(&mut lines, &error),
+            }
+        }
+        lines
+    }
+
+    fn initial(&mut self, mut objects: std::vec::IntoIter<Arc<Object>>, announce: bool, next: u64, lines: &mut Batch) {
         for object in objects.by_ref() {
             if self.selection.matches(&self.resource, &object) {
-                self.view.event(lines, "ADDED", &object);
+                lines.event("ADDED", &object);
             }
-            if lines.len() >= CHUNK {
+            if lines.size >= CHUNK {
                 self.state = State::Initial { objects, announce, next };
                 return;
             }
         }
         if announce {
-            self.view.bookmark(lines, self.delivered, true);
+            lines.bookmark(self.delivered, true);
         }
         self.state = State::Live(next);
     }
 
-    async fn live(&mut self, number: u64, lines: &mut Vec<u8>) {
+    async fn live(&mut self, number: u64, lines: &mut Batch) {
         if self.stop.is_cancelled() || Instant::now() >= self.deadline {
             return self.end(lines);
         }
@@ -199,10 +249,10 @@ impl Watch {
     }
 
     /// Delivers changes until the chunk is full, whole revisions only. Returns how many.
-    fn deliver_some(&mut self, changes: &[Arc<Change>], lines: &mut Vec<u8>) -> usize {
+    fn deliver_some(&mut self, changes: &[Arc<Change>], lines: &mut Batch) -> usize {
         let mut last = 0;
         for (at, change) in changes.iter().enumerate() {
-            if lines.len() >= CHUNK && change.revision > last {
+            if lines.size >= CHUNK && change.revision > last {
                 return at;
             }
             self.deliver(change, lines);
@@ -212,20 +262,20 @@ impl Watch {
     }
 
     /// Waits for a change; sends a bookmark when it is time for one; ends the watch when its time is up.
-    async fn idle(&mut self, lines: &mut Vec<u8>) {
+    async fn idle(&mut self, lines: &mut Batch) {
         match self.wake().await {
             Wake::Changed => {}
             Wake::Bookmark => {
-                self.view.bookmark(lines, self.delivered, false);
+                lines.bookmark(self.delivered, false);
                 self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
             }
             Wake::Over => self.end(lines),
         }
     }
 
-    fn end(&mut self, lines: &mut Vec<u8>) {
+    fn end(&mut self, lines: &mut Batch) {
         if self.bookmarks {
-            self.view.bookmark(lines, self.delivered, false);
+            lines.bookmark(self.delivered, false);
         }
         self.state = State::Ended;
     }
@@ -261,7 +311,7 @@ impl Watch {
         }
     }
 
-    async fn history(&mut self, mut watcher: Box<dyn Watcher>, lines: &mut Vec<u8>) {
+    async fn history(&mut self, mut watcher: Box<dyn Watcher>, lines: &mut Batch) {
         let next = tokio::select! {
             next = watcher.next() => next,
             () = self.stop.cancelled() => return,
@@ -285,7 +335,7 @@ impl Watch {
         }
     }
 
-    fn replay(&mut self, commit: &Commit, lines: &mut Vec<u8>) -> Result<(), ApiError> {
+    fn replay(&mut self, commit: &Commit, lines: &mut Batch) -> Result<(), ApiError> {
         for event in &commit.events {
             let key = std::str::from_utf8(&event.kv.key).unwrap_or_default();
             let Some(key) = key.strip_prefix(&*self.table.prefix).map(str::to_owned) else { continue };
@@ -297,16 +347,16 @@ impl Watch {
     }
 
     /// Writes a change as this watcher sees it: an object that enters or leaves the selection appears or disappears.
-    fn deliver(&mut self, change: &Change, lines: &mut Vec<u8>) {
+    fn deliver(&mut self, change: &Change, lines: &mut Batch) {
         let resource = &self.resource;
         let selects = |object: &Object| self.selection.matches(resource, object);
         let now = !change.deleted && selects(&change.object);
         let before = change.previous.as_ref().filter(|previous| selects(previous));
         match (before, now) {
-            (None, true) => self.view.event(lines, "ADDED", &change.object),
-            (Some(_), true) => self.view.event(lines, "MODIFIED", &change.object),
-            (Some(_), false) if change.deleted => self.view.event(lines, "DELETED", &change.object),
-            (Some(previous), false) => self.view.event(lines, "DELETED", &previous.restamped(change.revision)),
+            (None, true) => lines.event("ADDED", &change.object),
+            (Some(_), true) => lines.event("MODIFIED", &change.object),
+            (Some(_), false) if change.deleted => lines.event("DELETED", &change.object),
+            (Some(previous), false) => lines.event("DELETED", &Arc::new(previous.restamped(change.revision))),
             (None, false) => {}
         }
     }

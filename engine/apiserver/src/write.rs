@@ -16,6 +16,7 @@ use crate::cache::read;
 use crate::call::Call;
 use crate::clock;
 use crate::commit::{Outcome, Place, Write};
+use crate::convert;
 use crate::decode::identify;
 use crate::error::ApiError;
 use crate::meta;
@@ -116,9 +117,10 @@ async fn insert(call: &Call, place: &Place, object: &Value, avoid: &mut HashSet<
         let draft = || Inserted::Done(Arc::new(Object::draft(&place.key(), object)));
         return Ok(if exists { Inserted::Exists } else { draft() });
     }
-    let write = Write { place, expected: 0, old: None, new: Some(object), guard };
+    let stored = convert::stored(server.webhooks(), place.resource(), object).await?;
+    let write = Write { place, expected: 0, old: None, new: Some(&stored), guard };
     Ok(match write.commit(&**server.cache().store()).await? {
-        Outcome::Done(revision) => Inserted::Done(write.object(revision)?),
+        Outcome::Done(revision) => Inserted::Done(Write { new: Some(object), ..write }.object(revision)?),
         Outcome::Raced(_) => Inserted::Exists,
         Outcome::GuardMoved => Inserted::Again,
         Outcome::Taken(claims) => {
@@ -171,7 +173,8 @@ pub(crate) async fn modify(call: &Call, place: &Place, change: Change<'_>) -> Re
     let mut live = place.table.get(&place.key()).ok_or_else(missing)?;
     let mut avoid = HashSet::new();
     for _ in 0..ATTEMPTS {
-        let old = live.value();
+        let shown = convert::one(call.server.webhooks(), place.resource(), live.clone()).await?;
+        let old = shown.value();
         admission::check_change(&call.identity, place, &old)?;
         let wished = settle(place, &change, &old, (change.edit)(&old)?)?;
         let new = allocated(call, place, &wished, Some(&old), &avoid)?;
@@ -179,17 +182,24 @@ pub(crate) async fn modify(call: &Call, place: &Place, change: Change<'_>) -> Re
             admission::check_changed(&call.identity, place, &old, &new)?;
             validate(place, &new, Some(&old))?;
             check_escalation(call, place, Some(&old), &new).await?;
+        } else if let Some(subresource) = change.part.subresource() {
+            let errors = place.resource().strategy().validate_below(subresource, &new, &old);
+            if !errors.is_empty() {
+                return Err(ApiError::Invalid(place.about_kind(), errors));
+            }
         }
-        if same(&old, &new) {
-            return Ok(live);
+        // What is still stored in another version is written anew, whatever it says.
+        if same(&old, &new) && live.api_version() == place.resource().kept_api_version() {
+            return Ok(shown);
         }
         let gone = meta::may_go(&new);
         if call.is_dry_run()? {
             let object = Object::stored(&place.key(), &crate::object::canonical(&new), live.revision);
             return object.map(Arc::new).map_err(ApiError::Internal);
         }
+        let stored = convert::stored(call.server.webhooks(), place.resource(), &new).await?;
         let write =
-            Write { place, expected: live.revision, old: Some(&old), new: (!gone).then_some(&new), guard: None };
+            Write { place, expected: live.revision, old: Some(&old), new: (!gone).then_some(&stored), guard: None };
         match write.commit(&**cache.store()).await? {
             Outcome::Done(revision) => return Write { new: Some(&new), ..write }.object(revision),
             Outcome::Raced(Some(kv)) => live = Arc::new(read(&place.key(), &kv)?),

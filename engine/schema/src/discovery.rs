@@ -81,8 +81,15 @@ impl Registry {
     pub(crate) fn versions(&self, group: &str) -> Vec<&str> {
         let stored = self.all().filter(|each| each.group == group).map(|each| &*each.version);
         let virtuals = self.virtual_resources().filter(|each| each.group == group).map(|each| each.version);
-        let mut versions: Vec<&str> = stored.chain(virtuals).collect();
-        versions.dedup();
+        let mut versions: Vec<&str> = Vec::new();
+        for version in stored.chain(virtuals) {
+            if !versions.contains(&version) {
+                versions.push(version);
+            }
+        }
+        if self.custom().any(|each| each.group == group) {
+            versions.sort_by_key(|version| priority(version));
+        }
         versions
     }
 
@@ -181,6 +188,25 @@ fn scope(namespaced: bool) -> &'static str {
     if namespaced { "Namespaced" } else { "Cluster" }
 }
 
+/// Sorts stable versions first, then betas, then alphas, the newer before the older, and other names behind them.
+fn priority(version: &str) -> (u8, std::cmp::Reverse<u32>, std::cmp::Reverse<u32>, String) {
+    let parsed = version.strip_prefix('v').and_then(|rest| {
+        let (major, rest) = match rest.find(|letter: char| !letter.is_ascii_digit()) {
+            Some(end) => rest.split_at(end),
+            None => (rest, ""),
+        };
+        let major: u32 = major.parse().ok()?;
+        let (rank, minor) = match (rest, rest.strip_prefix("beta"), rest.strip_prefix("alpha")) {
+            ("", ..) => (0, "0"),
+            (_, Some(minor), _) => (1, minor),
+            (.., Some(minor)) => (2, minor),
+            _ => return None,
+        };
+        Some((rank, std::cmp::Reverse(major), std::cmp::Reverse(minor.parse().ok()?), String::new()))
+    });
+    parsed.unwrap_or_else(|| (3, std::cmp::Reverse(0), std::cmp::Reverse(0), version.to_owned()))
+}
+
 fn names_into(entry: &mut Value, short_names: &[Name], categories: &[Name]) {
     if !short_names.is_empty() {
         entry["shortNames"] = json!(short_names);
@@ -262,6 +288,13 @@ mod tests {
         let scaling = registry.api_group("autoscaling").expect("autoscaling is served");
         assert_eq!(scaling["preferredVersion"]["version"], "v2");
         assert_eq!(scaling["versions"].as_array().map(Vec::len), Some(2));
+    }
+
+    #[test]
+    fn versions_are_listed_by_how_settled_they_are() {
+        let mut versions = ["foo", "v1alpha1", "v1", "v10", "v2beta1", "v1beta2", "v1beta10", "v2"];
+        versions.sort_by_key(|version| priority(version));
+        assert_eq!(versions, ["v10", "v2", "v1", "v2beta1", "v1beta10", "v1beta2", "v1alpha1", "foo"]);
     }
 
     #[test]

@@ -102,8 +102,27 @@ impl FieldError {
         Self::new(path, Reason::TooLong, "Too long", &format!("may not be more than {limit} bytes"))
     }
 
-    pub(crate) fn too_many(path: &Path<'_>, count: usize, limit: usize) -> Self {
-        Self::new(path, Reason::TooMany, &format!("Too many: {count}"), &format!("must have at most {limit} items"))
+    pub(crate) fn too_many(path: &Path<'_>, actual: usize, limit: u64) -> Self {
+        let detail = format!("must have at most {limit} items");
+        Self::new(path, Reason::TooMany, &format!("Too many: {actual}"), &detail)
+    }
+
+    /// A value of another type, told by the name of its type.
+    pub(crate) fn mistyped(path: &Path<'_>, value: &Value, expected: &str) -> Self {
+        let given = type_name(value);
+        let detail = format!("{path} in body must be of type {expected}: \"{given}\"");
+        Self::new(path, Reason::TypeInvalid, &format!("Invalid value: \"{given}\""), &detail)
+    }
+
+    /// A refusal with a reason of the schema's choice.
+    pub(crate) fn because(path: &Path<'_>, reason: Reason, value: &Value, detail: &str) -> Self {
+        let head = match reason {
+            Reason::Required => "Required value".to_owned(),
+            Reason::Forbidden => "Forbidden".to_owned(),
+            Reason::Duplicate => format!("Duplicate value: {value}"),
+            _ => format!("Invalid value: {value}"),
+        };
+        Self::new(path, reason, &head, detail)
     }
 
     pub(crate) fn not_found(path: &Path<'_>, value: &Value) -> Self {

@@ -3,6 +3,7 @@
 //! Everything here is a pure function over `serde_json::Value`. It knows nothing of HTTP, storage or identity.
 
 mod convert;
+pub mod custom;
 mod decode;
 mod definitions;
 mod discovery;
@@ -27,7 +28,7 @@ pub use decode::{Encoding, MAX_BODY, MAX_DEPTH, decode_json, decode_protobuf};
 pub use error::{DecodeError, SchemaError};
 pub use invalid::{FieldError, Reason};
 pub use registry::Registry;
-pub use resource::{Conversion, Convert, Gvk, Kept, Name, Resource, Subresource, VirtualResource};
+pub use resource::{Conversion, Convert, Gvk, Kept, Name, Resource, ScalePaths, Subresource, VirtualResource};
 pub use strategy::{Generations, Strategy, validate_ephemeral_containers};
 pub use table::{IncludeObject, TableInput, human_duration, table};
 pub use tree::{Kind, ListType, PatchStrategy, Schema};

@@ -7,9 +7,10 @@ use serde_json::{Map, Value};
 
 use crate::decode::Tags;
 use crate::definitions;
-use crate::resource::{Conversion, Kept, Name, Resource, VirtualResource};
+use crate::resource::{Conversion, Kept, Name, Resource, ScalePaths, Shape, VirtualResource};
 use crate::rows::{Row, TRANSIENT, VIRTUAL, rows};
 use crate::strategy;
+use crate::table;
 use crate::tree::Schema;
 
 /// The served kinds. Cheap to share, never changes: custom resources make another one.
@@ -144,9 +145,11 @@ fn resource(row: &Row, schemas: &mut HashMap<String, Schema>) -> Resource {
         returns_deleted: row.returns_deleted,
         kept,
         definition: row.definition().into(),
-        schema: schemas.remove(&row.definition()).expect("every row's definition is a root"),
-        columns: row.columns.into(),
-        selectable: row.selectable.into(),
+        scale: ScalePaths::default(),
+        deprecation: None,
+        shape: Shape::Built(schemas.remove(&row.definition()).expect("every row's definition is a root")),
+        columns: table::shown(row.columns),
+        selectable: row.selectable.iter().map(Into::into).collect(),
         strategy: strategy::of(row.strategy),
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::custom::{Custom, JsonPath};
 use crate::lookup;
 use crate::strategy::{Strategy, below};
 use crate::tree::Schema;
@@ -64,6 +65,74 @@ pub(crate) enum Cell {
     With(fn(&Value, Timestamp) -> Value),
 }
 
+/// A column of a resource: a built-in kind's as written in its row, or a custom one's.
+#[derive(Clone)]
+pub(crate) struct ShownColumn {
+    pub(crate) name: Name,
+    /// `string`, `integer`, `date`, ...
+    pub(crate) kind: Name,
+    pub(crate) format: Name,
+    pub(crate) description: Name,
+    pub(crate) priority: i64,
+    pub(crate) cell: ShownCell,
+}
+
+/// Where a shown cell's value comes from.
+#[derive(Clone)]
+pub(crate) enum ShownCell {
+    Built(Cell),
+    /// The first value that a path leads to.
+    Path(JsonPath),
+}
+
+impl From<&Column> for ShownColumn {
+    fn from(column: &Column) -> Self {
+        Self {
+            name: column.name.into(),
+            kind: column.kind.into(),
+            format: if matches!(column.cell, Cell::Name) { "name".into() } else { "".into() },
+            description: "".into(),
+            priority: column.priority.into(),
+            cell: ShownCell::Built(column.cell),
+        }
+    }
+}
+
+/// A selectable field of a resource, built-in or custom.
+#[derive(Clone)]
+pub(crate) struct SelectableField {
+    pub(crate) field: Name,
+    pub(crate) absent: Name,
+    pub(crate) with: Option<fn(&Value) -> String>,
+}
+
+impl From<&Selectable> for SelectableField {
+    fn from(row: &Selectable) -> Self {
+        Self { field: row.field.into(), absent: row.absent.into(), with: row.with }
+    }
+}
+
+/// Where the `scale` subresource finds what it shows, as dotted paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScalePaths {
+    /// The wished count.
+    pub spec_replicas: Name,
+    /// The count there is.
+    pub status_replicas: Name,
+    /// A label selector, as an object or as text.
+    pub selector: Option<Name>,
+}
+
+impl Default for ScalePaths {
+    fn default() -> Self {
+        Self {
+            spec_replicas: "spec.replicas".into(),
+            status_replicas: "status.replicas".into(),
+            selector: Some("spec.selector".into()),
+        }
+    }
+}
+
 /// A field that a field selector may name, beside `metadata.name` and `metadata.namespace`.
 #[derive(Clone, Copy)]
 pub(crate) struct Selectable {
@@ -102,6 +171,14 @@ pub struct Kept {
     pub conversion: Conversion,
 }
 
+/// Where the shape of a resource comes from.
+pub(crate) enum Shape {
+    /// It is part of the built-in kinds' tree.
+    Built(Schema),
+    /// It is read from the definition when it is first needed.
+    Custom(Arc<Custom>),
+}
+
 /// A served resource.
 pub struct Resource {
     /// API group, empty for the core group.
@@ -128,17 +205,48 @@ pub struct Resource {
     pub returns_deleted: bool,
     /// Where the objects are.
     pub kept: Kept,
+    /// What the `scale` subresource shows.
+    pub scale: ScalePaths,
+    /// What callers are warned of when they use this version.
+    pub deprecation: Option<Name>,
     pub(crate) definition: Name,
-    pub(crate) schema: Schema,
-    pub(crate) columns: Cow<'static, [Column]>,
-    pub(crate) selectable: Cow<'static, [Selectable]>,
+    pub(crate) shape: Shape,
+    pub(crate) columns: Vec<ShownColumn>,
+    pub(crate) selectable: Vec<SelectableField>,
     pub(crate) strategy: Arc<dyn Strategy>,
 }
 
 impl Resource {
     /// The shape of one object.
     pub fn schema(&self) -> &Schema {
-        &self.schema
+        match &self.shape {
+            Shape::Built(schema) => schema,
+            Shape::Custom(custom) => custom.schema(),
+        }
+    }
+
+    /// What is particular to a custom resource.
+    pub(crate) fn custom(&self) -> Option<&Arc<Custom>> {
+        match &self.shape {
+            Shape::Built(_) => None,
+            Shape::Custom(custom) => Some(custom),
+        }
+    }
+
+    /// Whether a CustomResourceDefinition made it.
+    pub fn is_custom(&self) -> bool {
+        self.custom().is_some()
+    }
+
+    /// A number that changes when the definition of a custom resource does.
+    pub fn fingerprint(&self) -> Option<u64> {
+        self.custom().map(|custom| custom.fingerprint)
+    }
+
+    /// Brings a custom object that was stored under an older schema into the form of this one: without what the schema no
+    /// longer knows, with the defaults that it has since got. Says whether that changed anything.
+    pub fn settle(&self, object: &mut Value) -> bool {
+        self.custom().is_some_and(|custom| custom.settle(object))
     }
 
     /// `apps/v1`, or `v1` for the core group.
@@ -187,17 +295,17 @@ impl Resource {
         if let Some(with) = row.with {
             return Some(with(object));
         }
-        Some(match lookup::at(object, field) {
+        Some(match lookup::at(object, &row.field) {
             Some(Value::String(text)) if !text.is_empty() => text.clone(),
             Some(Value::Bool(flag)) => flag.to_string(),
             Some(Value::Number(number)) => number.to_string(),
-            _ => row.absent.to_owned(),
+            _ => row.absent.to_string(),
         })
     }
 
     /// Every field that a selector may name.
     pub fn selectable_fields(&self) -> impl Iterator<Item = &str> {
-        let own = self.selectable.iter().map(|row| row.field);
+        let own = self.selectable.iter().map(|row| &*row.field);
         let namespace = self.namespaced.then_some("metadata.namespace");
         ["metadata.name"].into_iter().chain(namespace).chain(own)
     }

@@ -4,6 +4,7 @@
 //! A tree is read from JSON Schema with the `x-kubernetes-*` extensions, be it the built-in kinds' or a custom
 //! resource's. It knows nothing of HTTP, storage or any particular kind.
 
+mod checks;
 mod read;
 
 use std::collections::HashMap;
@@ -13,6 +14,8 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
 use crate::error::SchemaError;
+pub(crate) use checks::{Checks, RuleText, compile_pattern};
+pub(crate) use read::OBJECT_META;
 use read::Reader;
 
 /// What a value may be.
@@ -82,6 +85,8 @@ struct Node {
     atomic_map: bool,
     patch: PatchStrategy,
     definition: Option<Box<str>>,
+    /// What a custom resource's schema says beside the shape; built-in kinds have strategies for that.
+    checks: Option<Box<Checks>>,
 }
 
 /// A place in a schema tree; cheap to clone.
@@ -103,6 +108,23 @@ impl Schema {
     pub fn from_json(schema: &Value) -> Result<Self, SchemaError> {
         let empty = Map::new();
         let mut reader = Reader::new(&empty);
+        let at = reader.read(schema, "$")?;
+        Ok(Self { nodes: Arc::new(reader.into_nodes()), at })
+    }
+
+    /// Reads a custom resource's `openAPIV3Schema` with its constraints; `apiVersion`, `kind` and `metadata` are added to
+    /// the root and to embedded objects.
+    pub(crate) fn custom(schema: &Value) -> Result<Self, SchemaError> {
+        let definitions = crate::custom::metadata_definitions();
+        let mut reader = Reader::custom(definitions);
+        let at = reader.root(schema)?;
+        Ok(Self { nodes: Arc::new(reader.into_nodes()), at })
+    }
+
+    /// Reads a part of a custom resource's schema.
+    pub(crate) fn fragment(schema: &Value) -> Result<Self, SchemaError> {
+        let definitions = crate::custom::metadata_definitions();
+        let mut reader = Reader::custom(definitions);
         let at = reader.read(schema, "$")?;
         Ok(Self { nodes: Arc::new(reader.into_nodes()), at })
     }
@@ -206,6 +228,32 @@ impl Schema {
     /// Whether an object or a map is owned and replaced as a whole.
     pub fn is_atomic_map(&self) -> bool {
         self.node().atomic_map
+    }
+
+    /// The constraints of a custom resource's schema.
+    pub(crate) fn checks(&self) -> Option<&Checks> {
+        self.node().checks.as_deref()
+    }
+
+    /// The schemas that a constraint refers to.
+    pub(crate) fn branches(&self, at: &[u32]) -> impl Iterator<Item = Self> {
+        at.iter().map(|at| self.goto(*at))
+    }
+
+    /// The address of this place in the tree, to tell it from others.
+    pub(crate) fn place(&self) -> u32 {
+        self.at
+    }
+
+    /// Every place of the tree that has constraints.
+    pub(crate) fn checked_places(&self) -> impl Iterator<Item = Self> {
+        let checked = self.nodes.iter().enumerate().filter(|(_, node)| node.checks.is_some());
+        checked.filter_map(|(at, _)| Some(self.goto(u32::try_from(at).ok()?)))
+    }
+
+    /// Whether anything in the tree has a default.
+    pub(crate) fn has_defaults(&self) -> bool {
+        self.nodes.iter().any(|node| !node.defaulted.is_empty())
     }
 
     /// How the field merges under a strategic merge patch.

@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
+use crate::custom::openapi;
 use crate::definitions::{FINGERPRINT, Prose};
 use crate::registry::Registry;
 use crate::resource::{Resource, api_version};
@@ -39,6 +40,9 @@ impl Registry {
         for byte in path.bytes() {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
+        for resource in self.custom().filter(|each| document_path(&each.group, &each.version) == path) {
+            hash = (hash ^ resource.fingerprint().unwrap_or_default()).wrapping_mul(0x0100_0000_01b3);
+        }
         format!("{hash:016X}")
     }
 
@@ -49,8 +53,10 @@ impl Registry {
         let kinds = self.kinds_of(group, version);
         let prose = Prose::load();
         let options = format!("{META}.DeleteOptions");
+        let custom = self.custom_definitions(group, version);
         let extra = [options, format!("{META}.Patch"), format!("{META}.Status")];
         let roots = kinds.keys().map(String::as_str).chain(extra.iter().map(String::as_str));
+        let roots = roots.chain(openapi::roots().into_iter().filter(|_| !custom.is_empty()));
         let roots: Vec<&str> = roots.collect();
         let schemas = prose.closure(roots.iter().map(|root| &**root));
         let mut text = format!(
@@ -65,6 +71,10 @@ impl Registry {
                 write!(text, r#""x-kubernetes-group-version-kind":{kinds},"#).expect("a String takes any text");
             }
             text.push_str(rest);
+            separator = ",";
+        }
+        for (name, schema) in &custom {
+            write!(text, r#"{separator}"{name}":{schema}"#).expect("a String takes any text");
             separator = ",";
         }
         text.push_str("}}}");
@@ -94,6 +104,11 @@ impl Registry {
             self.group_versions().into_iter().map(|(group, version)| gvk(group, version, "DeleteOptions")).collect();
         kinds.insert(format!("{META}.DeleteOptions"), options.into());
         kinds
+    }
+
+    fn custom_definitions(&self, group: &str, version: &str) -> Map<String, Value> {
+        let own = self.custom().filter(|each| each.group == group && each.version == version);
+        own.flat_map(|resource| openapi::definitions(resource)).collect()
     }
 
     fn paths_of(&self, group: &str, version: &str) -> Map<String, Value> {

@@ -18,6 +18,8 @@ const PATCHES: [&str; 4] = [
 struct Subject {
     kind: Value,
     definition: String,
+    /// Whether it has no rules for strategic merging.
+    custom: bool,
 }
 
 /// The paths of a stored resource.
@@ -25,6 +27,7 @@ pub(super) fn stored(registry: &Registry, resource: &Resource, root: &str, paths
     let subject = Subject {
         kind: json!({ "group": resource.group, "version": resource.version, "kind": resource.kind }),
         definition: resource.definition().to_owned(),
+        custom: resource.is_custom(),
     };
     let all = format!("{root}/{}", resource.plural);
     let within =
@@ -62,6 +65,7 @@ pub(super) fn created(resource: &VirtualResource, paths: &mut Map<String, Value>
     let subject = Subject {
         kind: json!({ "group": resource.group, "version": resource.version, "kind": resource.kind }),
         definition: resource.definition.to_owned(),
+        custom: false,
     };
     let root = document_path(resource.group, resource.version);
     let (within, around) = if resource.namespaced {
@@ -76,7 +80,11 @@ pub(super) fn created(resource: &VirtualResource, paths: &mut Map<String, Value>
 fn below(registry: &Registry, sub: &Subresource, owner: &Subject, around: &[Value]) -> Value {
     let own = sub.kind.and_then(|kind| {
         let definition = registry.definition_of(&api_version(kind.group, kind.version), kind.kind)?;
-        Some(Subject { kind: json!({ "group": kind.group, "version": kind.version, "kind": kind.kind }), definition })
+        Some(Subject {
+            kind: json!({ "group": kind.group, "version": kind.version, "kind": kind.kind }),
+            definition,
+            custom: false,
+        })
     });
     let subject = own.as_ref().unwrap_or(owner);
     if sub.name == "log" {
@@ -176,7 +184,9 @@ fn patch(subject: &Subject) -> Value {
     ];
     let mut operation = operation(subject, "patch", &subject.definition, parameters);
     let body = json!({ "schema": reference(&format!("{META}.Patch")) });
-    let content: Map<String, Value> = PATCHES.iter().map(|name| ((*name).to_owned(), body.clone())).collect();
+    let fits = |name: &&&str| !(subject.custom && name.contains("strategic"));
+    let content: Map<String, Value> =
+        PATCHES.iter().filter(fits).map(|name| ((*name).to_owned(), body.clone())).collect();
     operation["requestBody"] = json!({ "content": content, "required": true });
     operation
 }

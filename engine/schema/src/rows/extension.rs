@@ -68,7 +68,7 @@ pub(super) const ROWS: &[Row] = &[
         namespaced: false,
         subresources: &[STATUS],
         columns: table::CREATED,
-        strategy: &strategy::CUSTOM_RESOURCE,
+        strategy: &crate::custom::Definition,
         ..EXTENSIONS
     },
     Row {

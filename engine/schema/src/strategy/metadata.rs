@@ -11,7 +11,7 @@ use crate::path::Path;
 const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 
 /// Checks name, labels, annotations, owners and finalizers.
-pub(super) fn validate(
+pub(crate) fn validate(
     object: &Value,
     old: Option<&Value>,
     rule: fn(&str) -> Result<(), String>,

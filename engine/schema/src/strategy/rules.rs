@@ -185,7 +185,7 @@ impl Check {
             Self::AtMost(items) => {
                 let count = value.as_array().map_or(0, Vec::len);
                 if count > *items {
-                    errors.push(FieldError::too_many(path, count, *items));
+                    errors.push(FieldError::too_many(path, count, *items as u64));
                 }
             }
             Self::Distinct(keys) => distinct_items(value, keys, path, errors),

@@ -2,6 +2,7 @@
 
 mod access;
 mod batch;
+mod custom;
 mod human;
 mod network;
 mod node;
@@ -34,7 +35,7 @@ pub(crate) use workload::{
 };
 
 use crate::lookup;
-use crate::resource::{Cell, Column, Resource};
+use crate::resource::{Cell, Column, Resource, ShownCell, ShownColumn};
 
 /// What stands where there is nothing to say.
 const NONE: &str = "<none>";
@@ -79,7 +80,7 @@ pub fn table(
     with_columns: bool,
     now: Timestamp,
 ) -> Value {
-    let columns: &[Column] = if resource.columns.is_empty() { PLAIN } else { &resource.columns };
+    let columns = &resource.columns;
     let definitions: Vec<Value> = columns.iter().filter(|_| with_columns).map(definition).collect();
     let rows: Vec<Value> = rows.iter().map(|row| print(columns, row.object, include, now)).collect();
     json!({
@@ -89,6 +90,17 @@ pub fn table(
         "columnDefinitions": definitions,
         "rows": rows,
     })
+}
+
+/// The columns that a row says, or what every kind has.
+pub(crate) fn shown(columns: &[Column]) -> Vec<ShownColumn> {
+    let columns = if columns.is_empty() { PLAIN } else { columns };
+    columns.iter().map(Into::into).collect()
+}
+
+/// The column of names, which every custom resource begins with.
+pub(crate) fn name_column() -> ShownColumn {
+    (&NAME).into()
 }
 
 /// The columns of a kind without any of its own.
@@ -112,20 +124,19 @@ const fn wide(name: &'static str, cell: Cell) -> Column {
     Column { name, kind: "string", priority: 1, cell }
 }
 
-fn definition(column: &Column) -> Value {
-    let format = if matches!(column.cell, Cell::Name) || column.name == NAME.name { "name" } else { "" };
+fn definition(column: &ShownColumn) -> Value {
     json!({
         "name": column.name,
         "type": column.kind,
-        "format": format,
-        "description": "",
+        "format": column.format,
+        "description": column.description,
         "priority": column.priority,
     })
 }
 
-fn print(columns: &[Column], object: &Value, include: IncludeObject, now: Timestamp) -> Value {
+fn print(columns: &[ShownColumn], object: &Value, include: IncludeObject, now: Timestamp) -> Value {
     let mut row = Map::new();
-    let cells: Vec<Value> = columns.iter().map(|column| cell(column.cell, object, now)).collect();
+    let cells: Vec<Value> = columns.iter().map(|column| shown_cell(column, object, now)).collect();
     row.insert("cells".to_owned(), cells.into());
     if let Some(condition) = ended(object) {
         row.insert("conditions".to_owned(), condition);
@@ -143,6 +154,13 @@ fn print(columns: &[Column], object: &Value, include: IncludeObject, now: Timest
         row.insert("object".to_owned(), shown);
     }
     Value::Object(row)
+}
+
+fn shown_cell(column: &ShownColumn, object: &Value, now: Timestamp) -> Value {
+    match &column.cell {
+        ShownCell::Built(built) => cell(*built, object, now),
+        ShownCell::Path(path) => custom::cell(&column.kind, path.find(object).first().copied(), now),
+    }
 }
 
 fn cell(cell: Cell, object: &Value, now: Timestamp) -> Value {

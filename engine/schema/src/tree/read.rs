@@ -5,8 +5,12 @@ use std::collections::HashMap;
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
+use super::checks::Checks;
 use super::{Kind, ListType, Node, PatchStrategy};
 use crate::error::SchemaError;
+
+/// What `metadata` of every object is.
+pub(crate) const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// Collects the nodes of one tree.
 pub(super) struct Reader<'a> {
@@ -14,11 +18,39 @@ pub(super) struct Reader<'a> {
     by_name: HashMap<String, u32>,
     leaves: HashMap<String, u32>,
     nodes: Vec<Node>,
+    /// Whether what is read is a custom resource's.
+    custom: bool,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(definitions: &'a Map<String, Value>) -> Self {
-        Self { definitions, by_name: HashMap::new(), leaves: HashMap::new(), nodes: Vec::new() }
+        Self { definitions, by_name: HashMap::new(), leaves: HashMap::new(), nodes: Vec::new(), custom: false }
+    }
+
+    /// A reader for a custom resource's schema.
+    pub(super) fn custom(definitions: &'a Map<String, Value>) -> Self {
+        Self { custom: true, ..Self::new(definitions) }
+    }
+
+    /// The place of a custom resource's root.
+    pub(super) fn root(&mut self, schema: &Value) -> Result<u32, SchemaError> {
+        let at = self.reserve();
+        let mut node = self.shape(schema, "$")?;
+        self.add_type_meta(&mut node)?;
+        self.nodes[at as usize] = node;
+        Ok(at)
+    }
+
+    /// Gives an object what makes it an API object.
+    fn add_type_meta(&mut self, node: &mut Node) -> Result<(), SchemaError> {
+        let text = self.read(&serde_json::json!({ "type": "string" }), "$")?;
+        let custom = std::mem::replace(&mut self.custom, false);
+        let metadata = self.definition(OBJECT_META)?;
+        self.custom = custom;
+        for (name, at) in [("apiVersion", text), ("kind", text), ("metadata", metadata)] {
+            node.properties.insert(name.into(), at);
+        }
+        Ok(())
     }
 
     /// All that was read.
@@ -50,7 +82,7 @@ impl<'a> Reader<'a> {
 
     /// The place of a schema.
     pub(super) fn read(&mut self, schema: &Value, path: &str) -> Result<u32, SchemaError> {
-        if let Some(name) = reference(schema) {
+        if let Some(name) = reference(schema).filter(|_| !self.custom) {
             let at = self.definition(name)?;
             if !overrides(schema) {
                 return Ok(at);
@@ -82,7 +114,7 @@ impl<'a> Reader<'a> {
 
     fn shape(&mut self, schema: &Value, path: &str) -> Result<Node, SchemaError> {
         let mut node = Node::any();
-        node.kind = kind_of(schema, path)?;
+        node.kind = if self.custom { custom_kind_of(schema, path)? } else { kind_of(schema, path)? };
         if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
             for (name, inner) in properties {
                 let at = self.read(inner, &format!("{path}.{name}"))?;
@@ -101,7 +133,28 @@ impl<'a> Reader<'a> {
             node.inner = Some(self.read(inner, &format!("{path}[]"))?);
         }
         node.annotate(schema);
+        if self.custom {
+            node.checks = self.checks(schema, path)?.map(Box::new);
+            if node.embedded_resource {
+                self.add_type_meta(&mut node)?;
+            }
+        }
         Ok(node)
+    }
+
+    fn checks(&mut self, schema: &Value, path: &str) -> Result<Option<Checks>, SchemaError> {
+        let mut checks = Checks::of(schema);
+        for (key, found) in
+            [("allOf", &mut checks.all_of), ("anyOf", &mut checks.any_of), ("oneOf", &mut checks.one_of)]
+        {
+            for branch in schema.get(key).and_then(Value::as_array).into_iter().flatten() {
+                found.push(self.read(branch, path)?);
+            }
+        }
+        if let Some(not) = schema.get("not").filter(|not| not.is_object()) {
+            checks.not = Some(self.read(not, path)?);
+        }
+        Ok((checks != Checks::default()).then_some(checks))
     }
 }
 
@@ -122,6 +175,7 @@ impl Node {
             atomic_map: false,
             patch: PatchStrategy::default(),
             definition: None,
+            checks: None,
         }
     }
 
@@ -221,5 +275,21 @@ fn kind_of(schema: &Value, path: &str) -> Result<Kind, SchemaError> {
         // A described object without any property holds raw JSON (RawExtension, FieldsV1).
         "object" | "" => Kind::Any,
         other => return Err(SchemaError::UnknownType { path: path.to_owned(), named: other.to_owned() }),
+    })
+}
+
+/// In a custom resource's schema an object without properties has none, and only what says so may be anything.
+fn custom_kind_of(schema: &Value, path: &str) -> Result<Kind, SchemaError> {
+    Ok(match kind_of(schema, path)? {
+        Kind::Any if schema.get("type").and_then(Value::as_str) == Some("object") => {
+            match schema.get("additionalProperties") {
+                Some(Value::Bool(true)) => Kind::Map,
+                _ => Kind::Object,
+            }
+        }
+        // What refines a value need not say its type again.
+        Kind::Any if schema.get("items").is_some_and(Value::is_object) => Kind::List,
+        Kind::Any if schema.get("additionalProperties").is_some_and(Value::is_object) => Kind::Map,
+        kind => kind,
     })
 }
