@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Method, Request, Response, Uri};
-use serde_json::Value;
 use shipway_schema::Subresource;
 use tokio_util::sync::CancellationToken;
 
@@ -128,11 +127,6 @@ pub(crate) async fn found(server: &ApiServer, place: &Place) -> Result<Arc<Objec
 pub(crate) fn with_query(path: &str, query: Option<&str>) -> Result<Uri, ApiError> {
     let text = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
     text.parse().map_err(|_| ApiError::BadRequest(format!("the path {path:?} cannot be asked for")))
-}
-
-/// Text at a path of keys, empty where there is none.
-pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ impl Registry {
     }
 
     /// The kinds that are compiled in, and these.
+    #[must_use]
     pub fn with(&self, custom: impl IntoIterator<Item = Arc<Resource>>) -> Self {
         let builtin = self.resources.iter().take(self.builtin.count).cloned();
         Self { resources: builtin.chain(custom).collect(), builtin: self.builtin.clone() }

@@ -108,7 +108,7 @@ pub(crate) static ROWS: [Row; 13] = [
         singular: "node",
         short_names: &["no"],
         namespaced: false,
-        subresources: &[Subresource { name: "proxy", kind: core("NodeProxyOptions"), verbs: PROXY }, STATUS],
+        subresources: &[Subresource { name: "proxy", kind: Some(core("NodeProxyOptions")), verbs: PROXY }, STATUS],
         definition: "io.k8s.api.core.v1.Node",
         columns: table::NODE,
         selectable: &[field("spec.unschedulable", "false")],
@@ -145,7 +145,7 @@ pub(crate) static ROWS: [Row; 13] = [
         singular: "service",
         short_names: &["svc"],
         categories: &["all"],
-        subresources: &[Subresource { name: "proxy", kind: core("ServiceProxyOptions"), verbs: PROXY }, STATUS],
+        subresources: &[Subresource { name: "proxy", kind: Some(core("ServiceProxyOptions")), verbs: PROXY }, STATUS],
         returns_deleted: true,
         definition: "io.k8s.api.core.v1.Service",
         columns: table::SERVICE,
@@ -227,12 +227,12 @@ const CONNECT: &[&str] = &["create", "get"];
 /// All methods are handed on.
 const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 
-const fn core(kind: &'static str) -> Option<Gvk> {
-    Some(Gvk { group: "", version: "v1", kind })
+const fn core(kind: &'static str) -> Gvk {
+    Gvk { group: "", version: "v1", kind }
 }
 
 const POD_SUBRESOURCES: &[Subresource] = &[
-    Subresource { name: "attach", kind: core("PodAttachOptions"), verbs: CONNECT },
+    Subresource { name: "attach", kind: Some(core("PodAttachOptions")), verbs: CONNECT },
     Subresource { name: "binding", kind: Some(Gvk { group: "", version: "v1", kind: "Binding" }), verbs: &["create"] },
     Subresource {
         name: "eviction",
@@ -240,10 +240,10 @@ const POD_SUBRESOURCES: &[Subresource] = &[
         verbs: &["create"],
     },
     Subresource { name: "ephemeralcontainers", kind: None, verbs: READ_WRITE },
-    Subresource { name: "exec", kind: core("PodExecOptions"), verbs: CONNECT },
+    Subresource { name: "exec", kind: Some(core("PodExecOptions")), verbs: CONNECT },
     Subresource { name: "log", kind: None, verbs: &["get"] },
-    Subresource { name: "portforward", kind: core("PodPortForwardOptions"), verbs: CONNECT },
-    Subresource { name: "proxy", kind: core("PodProxyOptions"), verbs: PROXY },
+    Subresource { name: "portforward", kind: Some(core("PodPortForwardOptions")), verbs: CONNECT },
+    Subresource { name: "proxy", kind: Some(core("PodProxyOptions")), verbs: PROXY },
     STATUS,
 ];
 
