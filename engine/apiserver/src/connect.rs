@@ -36,12 +36,12 @@ pub(crate) struct Conversation {
 
 /// Whether a path asks for a conversation.
 pub(crate) fn is_wanted(target: &ResourcePath) -> bool {
-    let core = target.group.is_empty() && target.name.is_some();
-    match (target.plural.as_str(), target.subresource.as_deref()) {
-        ("pods", Some("attach" | "exec" | "portforward" | "proxy")) => core,
-        ("services" | "nodes", Some("proxy")) => core,
-        _ => false,
-    }
+    let kinds: &[&str] = match target.subresource.as_deref() {
+        Some("attach" | "exec" | "portforward") => &["pods"],
+        Some("proxy") => &["pods", "services", "nodes"],
+        _ => &[],
+    };
+    target.group.is_empty() && target.name.is_some() && kinds.contains(&target.plural.as_str())
 }
 
 /// What the method means for authorization: `proxy` takes methods that other paths do not.

@@ -92,8 +92,8 @@ impl Backend {
         let port = port.and_then(|port| port.parse().ok());
         let port = port.ok_or_else(|| ApiError::BadRequest(format!("node {name:?}: the port is not a number")))?;
         let addresses = node["status"]["addresses"].as_array().into_iter().flatten();
-        let internal = addresses.filter(|each| each["type"] == "InternalIP");
-        let address = internal.filter_map(|each| each["address"].as_str()?.parse().ok()).next();
+        let mut internal = addresses.filter(|each| each["type"] == "InternalIP");
+        let address = internal.find_map(|each| each["address"].as_str()?.parse().ok());
         let address = address.ok_or_else(|| ApiError::BadRequest(format!("node {name:?} has no internal address")))?;
         reachable(address, port)
     }
