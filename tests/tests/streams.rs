@@ -272,13 +272,33 @@ fn a_pod_is_run_like_a_program() -> Result<()> {
     Ok(())
 }
 
-/// A forwarding kubectl and the port it listens on.
-fn forward(mut command: Command) -> Result<(Child, SocketAddr)> {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().context("piped")?).read_line(&mut line)?;
-    let port = line.strip_prefix("Forwarding from 127.0.0.1:").and_then(|rest| rest.split(' ').next()?.parse().ok());
-    Ok((child, SocketAddr::from(([127, 0, 0, 1], port.with_context(|| format!("no port in {line:?}"))?))))
+/// A kubectl that forwards, until it is dropped.
+struct Forwarding {
+    child: Child,
+    address: SocketAddr,
+    /// Without a reader, its next word would end it.
+    _output: BufReader<std::process::ChildStdout>,
+}
+
+impl Forwarding {
+    fn start(mut command: Command) -> Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut output = BufReader::new(child.stdout.take().context("piped")?);
+        let mut line = String::new();
+        output.read_line(&mut line)?;
+        let rest = line.strip_prefix("Forwarding from 127.0.0.1:");
+        let port: Option<u16> = rest.and_then(|rest| rest.split(' ').next()?.parse().ok());
+        let address = SocketAddr::from(([127, 0, 0, 1], port.with_context(|| format!("no port in {line:?}"))?));
+        Ok(Self { child, address, _output: output })
+    }
+}
+
+impl Drop for Forwarding {
+    fn drop(&mut self) {
+        if self.child.kill().and_then(|()| self.child.wait()).is_err() {
+            eprintln!("a kubectl was not ended");
+        }
+    }
 }
 
 #[test]
@@ -286,7 +306,9 @@ fn ports_are_forwarded_one_after_the_other_and_all_at_once() -> Result<()> {
     let Some(cluster) = Cluster::start()? else { return Ok(()) };
     cluster.instance.ok(&["run", "examples/hello/hello.py", "--detach"])?;
     for kubectl in &cluster.kubectls {
-        let (mut child, address) = forward(cluster.kubectl(kubectl, &["port-forward", "deployment/hello", ":8080"]))?;
+        let to = |port| Forwarding::start(cluster.kubectl(kubectl, &["port-forward", "deployment/hello", port]));
+        let forwarding = to(":8080")?;
+        let address = forwarding.address;
         let mut bodies = (0..20).map(|_| get(address, "/")).collect::<Result<Vec<_>>>()?;
         let parallel: Vec<_> = (0..5).map(|_| std::thread::spawn(move || get(address, "/"))).collect();
         for thread in parallel {
@@ -294,18 +316,14 @@ fn ports_are_forwarded_one_after_the_other_and_all_at_once() -> Result<()> {
         }
         bodies.dedup();
         ensure!(bodies.len() == 1 && bodies[0].contains("hello"), "{}: {bodies:?}", kubectl.display());
-        child.kill()?;
-        child.wait()?;
-        // A port that nobody listens on is said to be closed, and the forwarding lives on or ends as its client does.
-        let (mut child, address) = forward(cluster.kubectl(kubectl, &["port-forward", "deployment/hello", ":81"]))?;
-        ensure!(get(address, "/").is_err());
-        let mut errors = BufReader::new(child.stderr.take().context("piped")?);
+        // A port that nobody listens on is said to be closed.
+        let mut closed = to(":81")?;
+        ensure!(get(closed.address, "/").is_err());
+        let mut errors = BufReader::new(closed.child.stderr.take().context("piped")?);
         let mut line = String::new();
         while !line.contains("refused") {
             ensure!(errors.read_line(&mut line)? > 0, "{}: {line:?}", kubectl.display());
         }
-        child.kill()?;
-        child.wait()?;
     }
     Ok(())
 }
@@ -313,7 +331,7 @@ fn ports_are_forwarded_one_after_the_other_and_all_at_once() -> Result<()> {
 #[test]
 fn logs_are_shown_as_they_are_asked_for() -> Result<()> {
     let Some(cluster) = Cluster::start()? else { return Ok(()) };
-    let script = "echo first; echo oops >&2; echo last; sleep 3; echo later; sleep 1000";
+    let script = "echo oops >&2; sleep 0.5; echo first; echo last; sleep 4; echo later; sleep 1000";
     cluster.pod("talker", script, &json!({}))?;
     wait_for("its words", Duration::from_secs(10), || Ok(cluster.ok(&["logs", "talker"])?.contains("last")))?;
     let logs = |more: &[&str]| cluster.ok(&[&["logs", "talker"], more].concat());

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Method, Request, Response, Uri};
-use serde_json::Value;
 use shipway_schema::Subresource;
 use tokio_util::sync::CancellationToken;
 
@@ -37,12 +36,12 @@ pub(crate) struct Conversation {
 
 /// Whether a path asks for a conversation.
 pub(crate) fn is_wanted(target: &ResourcePath) -> bool {
-    let core = target.group.is_empty() && target.name.is_some();
-    match (target.plural.as_str(), target.subresource.as_deref()) {
-        ("pods", Some("attach" | "exec" | "portforward" | "proxy")) => core,
-        ("services" | "nodes", Some("proxy")) => core,
-        _ => false,
-    }
+    let kinds: &[&str] = match target.subresource.as_deref() {
+        Some("attach" | "exec" | "portforward") => &["pods"],
+        Some("proxy") => &["pods", "services", "nodes"],
+        _ => &[],
+    };
+    target.group.is_empty() && target.name.is_some() && kinds.contains(&target.plural.as_str())
 }
 
 /// What the method means for authorization: `proxy` takes methods that other paths do not.
@@ -132,11 +131,6 @@ pub(crate) async fn found(server: &ApiServer, place: &Place) -> Result<Arc<Objec
 pub(crate) fn with_query(path: &str, query: Option<&str>) -> Result<Uri, ApiError> {
     let text = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
     text.parse().map_err(|_| ApiError::BadRequest(format!("the path {path:?} cannot be asked for")))
-}
-
-/// Text at a path of keys, empty where there is none.
-pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -273,7 +273,7 @@ async fn below(call: &Call, place: &Place, name: &str) -> Result<Response<Body>,
         return Err(ApiError::MethodNotAllowed);
     }
     match (name, verb) {
-        ("status", "get") => read::get(call, place).await,
+        ("status" | "ephemeralcontainers", "get") => read::get(call, place).await,
         ("status", "update") => replace(call, place, Part::Status).await,
         ("status", _) => patched(call, place, Part::Status).await,
         ("finalize", _) => replace(call, place, Part::Finalize).await,
@@ -292,7 +292,6 @@ async fn below(call: &Call, place: &Place, name: &str) -> Result<Response<Body>,
             pod::evict(call, place).await?;
             Ok(reply::success(StatusCode::CREATED, None))
         }
-        ("ephemeralcontainers", "get") => read::get(call, place).await,
         ("ephemeralcontainers", _) => {
             let view = View::of(call, place.resource().clone())?;
             let written = pod::set_ephemeral(call, place).await?;

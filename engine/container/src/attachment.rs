@@ -30,11 +30,14 @@ pub(crate) fn head(bytes: [u8; HEAD]) -> Option<(u8, usize)> {
 }
 
 /// The first whole frame of a buffer: its kind and content, and how long it is as a whole.
-pub(crate) fn first(buffer: &[u8]) -> Result<Option<(u8, &[u8], usize)>, TooLong> {
+pub(crate) fn first(buffer: &[u8]) -> Result<Option<Frame<'_>>, TooLong> {
     let Some(bytes) = buffer.first_chunk() else { return Ok(None) };
     let (kind, length) = head(*bytes).ok_or(TooLong)?;
     Ok(buffer.get(HEAD..HEAD + length).map(|content| (kind, content, HEAD + length)))
 }
+
+/// Kind, content, and the length of the whole.
+pub(crate) type Frame<'a> = (u8, &'a [u8], usize);
 
 /// A frame that nobody sends.
 #[derive(Debug)]

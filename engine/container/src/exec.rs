@@ -155,7 +155,7 @@ fn try_become(target: &Target, input: Input, request: &ExecRequest) -> Result<In
 
 fn plug(input: Input) -> Result<(), Failure> {
     let source = match input {
-        Input::Terminal(theirs) => return terminal::take(theirs),
+        Input::Terminal(theirs) => return terminal::take(&theirs),
         Input::Pipe(pipe) => pipe,
         Input::Nothing => {
             let null = OpenOptions::new().read(true).open("/dev/null").or_internal(|| "open /dev/null".into())?;

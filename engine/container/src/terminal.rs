@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::unistd::{Gid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown, getpid, getsid, setsid};
-use rustix::fs::{Mode, OFlags, fstatfs, open};
+use rustix::fs::{FsWord, Mode, OFlags, fstatfs, open};
 use rustix::process::ioctl_tiocsctty;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -15,7 +15,7 @@ use crate::spec::User;
 
 const MULTIPLEXER: &str = "/dev/pts/ptmx";
 /// `DEVPTS_SUPER_MAGIC` (statfs(2)).
-const DEVPTS: i64 = 0x1cd1;
+const DEVPTS: FsWord = 0x1cd1;
 /// Width and height in characters.
 pub(crate) type Size = (u16, u16);
 
@@ -28,7 +28,7 @@ fn try_make(user: &User) -> io::Result<(OwnedFd, OwnedFd)> {
     // The container may have put anything in its place: nothing is followed, waited for or taken over.
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let ours = open(MULTIPLEXER, flags, Mode::empty())?;
-    if i64::try_from(fstatfs(&ours)?.f_type) != Ok(DEVPTS) {
+    if fstatfs(&ours)?.f_type != DEVPTS {
         return Err(io::Error::other(format!("{MULTIPLEXER} is not the kernel's")));
     }
     unlockpt(&ours)?;
@@ -38,15 +38,15 @@ fn try_make(user: &User) -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Makes it the controlling terminal of this process's session, and its standard streams.
-pub(crate) fn take(theirs: OwnedFd) -> Result<(), Failure> {
+pub(crate) fn take(theirs: &OwnedFd) -> Result<(), Failure> {
     let take = || {
         if getsid(None)? != getpid() {
             setsid()?;
         }
-        ioctl_tiocsctty(&theirs)?;
-        dup2_stdin(&theirs)?;
-        dup2_stdout(&theirs)?;
-        Ok::<(), io::Error>(dup2_stderr(&theirs)?)
+        ioctl_tiocsctty(theirs)?;
+        dup2_stdin(theirs)?;
+        dup2_stdout(theirs)?;
+        Ok::<(), io::Error>(dup2_stderr(theirs)?)
     };
     take().or_fail(FailureKind::Start, || "take the terminal".into())
 }

@@ -70,9 +70,10 @@ impl CommandDialect {
         H: FnOnce(RemoteCommand) -> F + Send,
         F: Future<Output = Outcome> + Send,
     {
+        // Boxed, for all that a connection needs is in these futures.
         match self {
-            Self::Channels { half_close } => channels::serve(io, wanted, half_close, handler).await,
-            Self::Spdy => streams::serve(io, wanted, handler).await,
+            Self::Channels { half_close } => Box::pin(channels::serve(io, wanted, half_close, handler)).await,
+            Self::Spdy => Box::pin(streams::serve(io, wanted, handler)).await,
         }
     }
 }

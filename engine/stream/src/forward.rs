@@ -40,10 +40,11 @@ impl ForwardDialect {
         H: Fn(Forward) -> F + Send + Sync,
         F: Future<Output = ()> + Send,
     {
+        // Boxed, for all that a connection needs is in these futures.
         match self {
-            Self::Channels => channels::serve(io, ports, handler).await,
-            Self::Spdy => streams::serve(io, handler).await,
-            Self::Tunnel => tunnel::serve(io, handler).await,
+            Self::Channels => Box::pin(channels::serve(io, ports, handler)).await,
+            Self::Spdy => Box::pin(streams::serve(io, handler)).await,
+            Self::Tunnel => Box::pin(tunnel::serve(io, handler)).await,
         }
     }
 }

@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde_json::Value;
 
-use super::field;
 use crate::ApiServer;
 use crate::commit::Place;
 use crate::error::ApiError;
@@ -63,7 +62,7 @@ impl Backend {
             },
             None => ports.next().map_or(Some(80), |first| number(Some(&first["containerPort"]))).unwrap_or(80),
         };
-        let address = field(pod, "/status/podIP").parse();
+        let address = pod["status"]["podIP"].as_str().unwrap_or_default().parse();
         let address = address.map_err(|_| ApiError::BadRequest(format!("pod {name:?} does not have a podIP")))?;
         reachable(address, port)
     }
@@ -93,8 +92,8 @@ impl Backend {
         let port = port.and_then(|port| port.parse().ok());
         let port = port.ok_or_else(|| ApiError::BadRequest(format!("node {name:?}: the port is not a number")))?;
         let addresses = node["status"]["addresses"].as_array().into_iter().flatten();
-        let internal = addresses.filter(|each| each["type"] == "InternalIP");
-        let address = internal.filter_map(|each| each["address"].as_str()?.parse().ok()).next();
+        let mut internal = addresses.filter(|each| each["type"] == "InternalIP");
+        let address = internal.find_map(|each| each["address"].as_str()?.parse().ok());
         let address = address.ok_or_else(|| ApiError::BadRequest(format!("node {name:?} has no internal address")))?;
         reachable(address, port)
     }

@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use crate::body::{Body, full};
 use crate::commit::Place;
-use crate::connect::{Conversation, found, text, with_query};
+use crate::connect::{Conversation, found, with_query};
 use crate::error::ApiError;
 use crate::pod;
 
@@ -83,11 +83,6 @@ fn moved(path: &str, query: Option<&str>) -> Result<Response<Body>, ApiError> {
     *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
     crate::reply::set(&mut response, LOCATION, &location.to_string());
     Ok(response)
-}
-
-/// The labels, addresses and the like of an object.
-fn field<'a>(object: &'a serde_json::Value, pointer: &str) -> &'a str {
-    text(object, pointer)
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ impl Program {
             let (ours, theirs) = terminal::make(&self.spec.user)?;
             // The standard input is the supervisor's socket until then.
             handover::send(std::io::stdin(), Some(ours.as_fd())).or_internal(|| "hand over the terminal".into())?;
-            terminal::take(theirs)?;
+            terminal::take(&theirs)?;
         }
         self.confinement.enter()?;
         become_program(&path, &arguments, &environment)

@@ -129,12 +129,12 @@ fn adjust_oom_score(wanted: i32) -> Result<Option<String>, Failure> {
 pub(crate) fn own_streams(spec: &ContainerSpec) -> Result<(), Failure> {
     let (uid, gid) = (Some(Uid::from_raw(spec.user.uid)), Some(Gid::from_raw(spec.user.gid)));
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-    let pipes = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].into_iter().filter(is_pipe);
-    let give = pipes.map(|pipe| fchown(pipe, uid, gid)).collect::<nix::Result<()>>();
+    let all = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let give = all.into_iter().filter(|pipe| is_pipe(*pipe)).try_for_each(|pipe| fchown(pipe, uid, gid));
     give.or_internal(|| "give the pipes to the container's user".into())
 }
 
-fn is_pipe(descriptor: &BorrowedFd<'_>) -> bool {
+fn is_pipe(descriptor: BorrowedFd<'_>) -> bool {
     rustix::fs::fstat(descriptor).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Fifo)
 }
 

@@ -68,13 +68,11 @@ impl Streams {
         let found = table.borrow().get(container).cloned();
         let of =
             found.ok_or_else(|| refuse(StatusCode::NOT_FOUND, format!("container not found (\"{container}\")")))?;
-        match of.newest.filter(|_| of.running) {
-            Some(newest) => Ok(Target { uid: pod::uid(&pod).to_owned(), run: run_id(container, newest) }),
-            None => {
-                let message = format!("container \"{container}\" in pod \"{name}\" is not running");
-                Err(refuse(StatusCode::BAD_REQUEST, message))
-            }
-        }
+        let newest = of.newest.filter(|_| of.running).ok_or_else(|| {
+            let message = format!("container \"{container}\" in pod \"{name}\" is not running");
+            refuse(StatusCode::BAD_REQUEST, message)
+        })?;
+        Ok(Target { uid: pod::uid(&pod).to_owned(), run: run_id(container, newest) })
     }
 
     fn uid(&self, namespace: &str, name: &str) -> Result<String, Refusal> {
@@ -107,7 +105,10 @@ impl Streams {
             let served = async {
                 match upgrade.await {
                     Ok(upgraded) => serve(TokioIo::new(upgraded)).await,
-                    Err(error) => Ok(tracing::debug!(%error, "a connection was not switched")),
+                    Err(error) => {
+                        tracing::debug!(%error, "a connection was not switched");
+                        Ok(())
+                    }
                 }
             };
             if let Some(Err(error)) = stop.run_until_cancelled(served).await {

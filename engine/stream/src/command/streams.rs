@@ -143,7 +143,7 @@ mod tests {
     async fn a_client_that_opens_no_streams_is_not_waited_for_long() {
         let (_client, server) = tokio::io::duplex(64);
         let wanted = Wanted { stdout: true, ..Wanted::default() };
-        let served = CommandDialect::Spdy.serve(server, wanted, |_| async { Outcome::Success }).await;
-        assert!(matches!(served, Err(StreamError::Late)));
+        let result = CommandDialect::Spdy.serve(server, wanted, |_| async { Outcome::Success }).await;
+        assert!(matches!(result, Err(StreamError::Late)));
     }
 }

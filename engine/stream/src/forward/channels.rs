@@ -79,7 +79,9 @@ impl Reader {
         }
         match (self.channel, bytes.first()) {
             (Some(END), Some(ended)) => self.end(*ended),
-            (Some(channel), Some(_)) if channel != END && channel % 2 == 0 => self.hand_on(channel, bytes).await,
+            (Some(channel), Some(_)) if channel != END && channel.is_multiple_of(2) => {
+                self.hand_on(channel, bytes).await;
+            }
             _ => {}
         }
     }
@@ -94,7 +96,7 @@ impl Reader {
     }
 
     fn end(&mut self, channel: u8) {
-        if channel % 2 == 0
+        if channel.is_multiple_of(2)
             && let Some(place) = self.inlets.get_mut(usize::from(channel / 2))
         {
             *place = None;

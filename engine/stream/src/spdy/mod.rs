@@ -81,7 +81,7 @@ impl Reader {
     }
 
     async fn open(&mut self, number: u32, headers: Headers, last: bool) -> Result<(), StreamError> {
-        if number % 2 == 0 || self.streams.contains_key(&number) {
+        if number.is_multiple_of(2) || self.streams.contains_key(&number) {
             return Err(StreamError::Protocol("a stream has a number that it may not have"));
         }
         if self.streams.len() >= STREAMS_MAX {

@@ -67,14 +67,14 @@ impl Head {
         if two & MASKED == 0 {
             return Err(StreamError::Protocol("a frame from the client is not masked"));
         }
-        let (length, wide) = match (two & !MASKED, rest) {
-            (126, [a, b, ..]) => (u64::from(u16::from_be_bytes([*a, *b])), 2),
-            (127, [a, b, c, d, e, f, g, h, ..]) => (u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]), 8),
-            (126 | 127, _) => return Ok(None),
-            (short, _) => (u64::from(short), 0),
+        let (length, wide) = match two & !MASKED {
+            126 => (rest.first_chunk().map(|bytes| u64::from(u16::from_be_bytes(*bytes))), 2),
+            127 => (rest.first_chunk().map(|bytes| u64::from_be_bytes(*bytes)), 8),
+            short => (Some(u64::from(short)), 0),
         };
-        let Some([a, b, c, d]) = rest.get(wide..wide + 4) else { return Ok(None) };
-        Ok(Some(Self { last: one & LAST != 0, code: one & 0x0f, mask: [*a, *b, *c, *d], length, size: wide + 6 }))
+        let mask = rest.get(wide..).and_then(<[u8]>::first_chunk);
+        let (Some(length), Some(mask)) = (length, mask) else { return Ok(None) };
+        Ok(Some(Self { last: one & LAST != 0, code: one & 0x0f, mask: *mask, length, size: wide + 6 }))
     }
 }
 

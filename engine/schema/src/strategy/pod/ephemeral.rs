@@ -86,6 +86,7 @@ fn own_rules(container: &Value, others: &BTreeSet<&str>, path: &Path<'_>, errors
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "what json! makes is handed over as it stands")]
 mod tests {
     use super::*;
     use serde_json::json;
