@@ -38,6 +38,7 @@ mod server;
 mod service;
 mod view;
 mod watch;
+mod webhook;
 mod write;
 
 pub use body::{Body, BoxError};

@@ -26,6 +26,7 @@ use crate::error::ApiError;
 use crate::handle::answer;
 use crate::identity::Identity;
 use crate::server;
+use crate::webhook::{Services, Webhooks};
 
 /// What a node answers log requests with.
 pub type NodeService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
@@ -50,6 +51,7 @@ struct Inner {
     cache: Arc<Cache>,
     namespaces: Arc<Table>,
     ranges: Ranges,
+    webhooks: Webhooks,
     nodes: RwLock<HashMap<String, NodeService>>,
     /// Feeds the cache; joined by [`ApiServer::close`].
     feed: Mutex<Option<JoinHandle<()>>>,
@@ -80,6 +82,7 @@ impl ApiServer {
         let cache = Arc::new(cache);
         let namespaces = registry.find("", "v1", "namespaces").ok_or(ApiError::NoSuchPath)?;
         let namespaces = cache.table(&namespaces);
+        let webhooks = Webhooks::new(services(&registry, &cache)?);
         let follower = cache.clone();
         let feed = tokio::spawn(async move { follower.follow(watcher).await });
         let ranges = Ranges { addresses: config.service_subnet, node_ports: config.node_port_range.clone() };
@@ -89,6 +92,7 @@ impl ApiServer {
             cache,
             namespaces,
             ranges,
+            webhooks,
             nodes: RwLock::default(),
             feed: Mutex::new(Some(feed)),
             closing,
@@ -153,9 +157,20 @@ impl ApiServer {
         &self.0.namespaces
     }
 
+    pub(crate) fn webhooks(&self) -> &Webhooks {
+        &self.0.webhooks
+    }
+
     pub(crate) fn ranges(&self) -> &Ranges {
         &self.0.ranges
     }
+}
+
+/// The services that webhooks are behind.
+fn services(registry: &Registry, cache: &Arc<Cache>) -> Result<Services, ApiError> {
+    let services = registry.of_kind("v1", "Service").ok_or(ApiError::NoSuchPath)?;
+    let slices = registry.of_kind("discovery.k8s.io/v1", "EndpointSlice").ok_or(ApiError::NoSuchPath)?;
+    Ok(Services::new(cache.clone(), cache.table(&services), cache.table(&slices)))
 }
 
 /// The server as one caller in this process sees it.
