@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use k8s_openapi::api::{
-    apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization,
-    autoscaling::v1 as autoscaling, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery,
-    policy::v1 as policy,
+    admissionregistration::v1 as admissionregistration, apps::v1 as apps, authentication::v1 as authentication,
+    authorization::v1 as authorization, autoscaling::v1 as autoscaling, coordination::v1 as coordination,
+    core::v1 as core, discovery::v1 as discovery, networking::v1 as networking, policy::v1 as policy,
+    scheduling::v1 as scheduling, storage::v1 as storage,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
@@ -15,7 +16,7 @@ const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 const REFERENCE: &str = "#/components/schemas/";
 
 /// Kinds that are stored: each gets a list kind as well.
-const STORED: [fn(&mut SchemaGenerator) -> String; 13] = [
+const STORED: [fn(&mut SchemaGenerator) -> String; 22] = [
     root::<core::Namespace>,
     root::<core::Node>,
     root::<core::Pod>,
@@ -29,6 +30,15 @@ const STORED: [fn(&mut SchemaGenerator) -> String; 13] = [
     root::<apps::ReplicaSet>,
     root::<discovery::EndpointSlice>,
     root::<coordination::Lease>,
+    root::<core::LimitRange>,
+    root::<core::ResourceQuota>,
+    root::<admissionregistration::MutatingWebhookConfiguration>,
+    root::<admissionregistration::ValidatingWebhookConfiguration>,
+    root::<admissionregistration::ValidatingAdmissionPolicy>,
+    root::<admissionregistration::ValidatingAdmissionPolicyBinding>,
+    root::<networking::IngressClass>,
+    root::<scheduling::PriorityClass>,
+    root::<storage::StorageClass>,
 ];
 
 /// Kinds that only travel in requests and replies.

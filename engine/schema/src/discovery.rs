@@ -241,7 +241,17 @@ mod tests {
             groups["groups"].as_array().expect("groups").iter().filter_map(|each| each["name"].as_str()).collect();
         assert_eq!(
             names,
-            ["apps", "authentication.k8s.io", "authorization.k8s.io", "coordination.k8s.io", "discovery.k8s.io"]
+            [
+                "admissionregistration.k8s.io",
+                "apps",
+                "authentication.k8s.io",
+                "authorization.k8s.io",
+                "coordination.k8s.io",
+                "discovery.k8s.io",
+                "networking.k8s.io",
+                "scheduling.k8s.io",
+                "storage.k8s.io"
+            ]
         );
         let apps = registry.api_group("apps").expect("apps is served");
         assert_eq!(apps["preferredVersion"], json!({ "groupVersion": "apps/v1", "version": "v1" }));
@@ -261,7 +271,7 @@ mod tests {
         assert_eq!(pods["responseKind"], json!({ "group": "", "version": "v1", "kind": "Pod" }));
         assert_eq!(pods["subresources"].as_array().map(Vec::len), Some(4));
         let named = registry.aggregated(false);
-        assert_eq!(named["items"].as_array().map(Vec::len), Some(5));
-        assert_eq!(named["items"][1]["versions"][0]["resources"][0]["verbs"], json!(["create"]));
+        assert_eq!(named["items"].as_array().map(Vec::len), Some(9));
+        assert_eq!(named["items"][2]["versions"][0]["resources"][0]["verbs"], json!(["create"]));
     }
 }

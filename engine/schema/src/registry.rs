@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn every_row_is_found_by_path_and_by_kind() {
         let registry = shared();
-        assert_eq!(registry.all().count(), 13);
+        assert_eq!(registry.all().count(), 22);
         for resource in registry.all() {
             let by_path = registry.find(&resource.group, &resource.version, &resource.plural).expect("found by path");
             let by_kind = registry.of_kind(&resource.api_version(), &resource.kind).expect("found by kind");

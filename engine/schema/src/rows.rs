@@ -57,7 +57,7 @@ const CORE: Row = Row {
 };
 
 /// The stored kinds.
-pub(crate) static ROWS: [Row; 13] = [
+pub(crate) static ROWS: [Row; 22] = [
     Row {
         kind: "ConfigMap",
         plural: "configmaps",
@@ -164,6 +164,24 @@ pub(crate) static ROWS: [Row; 13] = [
         ..CORE
     },
     Row {
+        kind: "LimitRange",
+        plural: "limitranges",
+        singular: "limitrange",
+        short_names: &["limits"],
+        definition: "io.k8s.api.core.v1.LimitRange",
+        ..CORE
+    },
+    Row {
+        kind: "ResourceQuota",
+        plural: "resourcequotas",
+        singular: "resourcequota",
+        short_names: &["quota"],
+        subresources: &[STATUS],
+        returns_deleted: true,
+        definition: "io.k8s.api.core.v1.ResourceQuota",
+        ..CORE
+    },
+    Row {
         group: "apps",
         kind: "Deployment",
         plural: "deployments",
@@ -208,6 +226,73 @@ pub(crate) static ROWS: [Row; 13] = [
         definition: "io.k8s.api.discovery.v1.EndpointSlice",
         columns: table::ENDPOINT_SLICE,
         strategy: strategy::endpoint_slice,
+        ..CORE
+    },
+    Row {
+        group: "admissionregistration.k8s.io",
+        kind: "MutatingWebhookConfiguration",
+        plural: "mutatingwebhookconfigurations",
+        singular: "mutatingwebhookconfiguration",
+        namespaced: false,
+        definition: "io.k8s.api.admissionregistration.v1.MutatingWebhookConfiguration",
+        ..CORE
+    },
+    Row {
+        group: "admissionregistration.k8s.io",
+        kind: "ValidatingWebhookConfiguration",
+        plural: "validatingwebhookconfigurations",
+        singular: "validatingwebhookconfiguration",
+        namespaced: false,
+        definition: "io.k8s.api.admissionregistration.v1.ValidatingWebhookConfiguration",
+        ..CORE
+    },
+    Row {
+        group: "admissionregistration.k8s.io",
+        kind: "ValidatingAdmissionPolicy",
+        plural: "validatingadmissionpolicies",
+        singular: "validatingadmissionpolicy",
+        namespaced: false,
+        subresources: &[STATUS],
+        definition: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
+        ..CORE
+    },
+    Row {
+        group: "admissionregistration.k8s.io",
+        kind: "ValidatingAdmissionPolicyBinding",
+        plural: "validatingadmissionpolicybindings",
+        singular: "validatingadmissionpolicybinding",
+        namespaced: false,
+        definition: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
+        ..CORE
+    },
+    Row {
+        group: "networking.k8s.io",
+        kind: "IngressClass",
+        plural: "ingressclasses",
+        singular: "ingressclass",
+        namespaced: false,
+        definition: "io.k8s.api.networking.v1.IngressClass",
+        ..CORE
+    },
+    Row {
+        group: "scheduling.k8s.io",
+        kind: "PriorityClass",
+        plural: "priorityclasses",
+        singular: "priorityclass",
+        short_names: &["pc"],
+        namespaced: false,
+        definition: "io.k8s.api.scheduling.v1.PriorityClass",
+        ..CORE
+    },
+    Row {
+        group: "storage.k8s.io",
+        kind: "StorageClass",
+        plural: "storageclasses",
+        singular: "storageclass",
+        short_names: &["sc"],
+        namespaced: false,
+        returns_deleted: true,
+        definition: "io.k8s.api.storage.v1.StorageClass",
         ..CORE
     },
 ];

@@ -132,7 +132,7 @@ mod tests {
         let registry = shared();
         let index = registry.openapi_index();
         let paths = index["paths"].as_object().expect("paths");
-        assert_eq!(paths.len(), 6);
+        assert_eq!(paths.len(), 10);
         for (path, entry) in paths {
             let url = entry["serverRelativeURL"].as_str().expect("a URL");
             assert_eq!(url, format!("/openapi/v3/{path}?hash={}", registry.openapi_hash(path)));
