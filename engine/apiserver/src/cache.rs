@@ -86,6 +86,11 @@ impl Table {
         (state.objects.get(key).cloned(), applied.max(state.last))
     }
 
+    /// The number of the next change.
+    pub(crate) fn end(&self) -> u64 {
+        *self.moved.borrow()
+    }
+
     /// Wakes on every change; holds the number of the next change.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.moved.subscribe()
@@ -252,6 +257,11 @@ impl Cache {
     /// The objects that the resource shows.
     pub(crate) fn table(&self, resource: &Resource) -> Arc<Table> {
         self.at(&prefix(resource))
+    }
+
+    /// The objects of a kind by its group (`core` for the core group) and plural, whether it is served or not.
+    pub(crate) fn named(&self, group: &str, plural: &str) -> Arc<Table> {
+        self.at(&format!("{ROOT}{group}/{plural}/"))
     }
 
     fn at(&self, prefix: &str) -> Arc<Table> {

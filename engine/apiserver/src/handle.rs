@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::ApiServer;
+use crate::admission;
 use crate::authorize::{self, Attributes};
 use crate::body::{self, Body};
 use crate::call::{BODY_LIMIT, Call};
@@ -227,6 +228,7 @@ async fn below(call: &Call, place: &Place, name: &str) -> Result<Response<Body>,
     if !subresource.verbs.contains(&verb) {
         return Err(ApiError::MethodNotAllowed);
     }
+    admission::connect(call, place, name).await?;
     match (name, verb) {
         ("status", "get") => read::get(call, place).await,
         ("status", "update") => replace(call, place, Part::Status).await,

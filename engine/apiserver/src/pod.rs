@@ -6,6 +6,7 @@ use http::{Method, Request, Response};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
+use crate::admission::{self, Operation};
 use crate::body::{Body, full};
 use crate::call::Call;
 use crate::clock;
@@ -22,7 +23,8 @@ const LOG_PARAMETERS: [&str; 7] =
 
 /// Binds a pod to a node, once.
 pub(crate) async fn bind(call: &Call, place: &Place) -> Result<(), ApiError> {
-    let binding = decode::decode(call)?.value;
+    let mut binding = decode::decode(call)?.value;
+    admission::admit_below(call, place, Operation::Create, "binding", &mut binding).await?;
     let target = &binding["target"];
     let node = target["name"].as_str().filter(|name| !name.is_empty());
     let node = node.ok_or_else(|| ApiError::BadRequest("target.name: Required value".into()))?.to_owned();
@@ -75,7 +77,8 @@ fn set_scheduled(pod: &mut Value) {
 
 /// Evicts a pod: a delete with the options that the eviction carries.
 pub(crate) async fn evict(call: &Call, place: &Place) -> Result<(), ApiError> {
-    let eviction = decode::decode(call)?.value;
+    let mut eviction = decode::decode(call)?.value;
+    admission::admit_below(call, place, Operation::Create, "eviction", &mut eviction).await?;
     let options = DeleteOptions::of(&eviction["deleteOptions"])?;
     delete(call, place, &options).await.map(drop)
 }

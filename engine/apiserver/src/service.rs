@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower::util::BoxCloneSyncService;
 
+use crate::admission::{self, Chain};
 use crate::allocate::Ranges;
 use crate::body::{Body, BoxError};
 use crate::bootstrap;
@@ -52,6 +53,7 @@ struct Inner {
     namespaces: Arc<Table>,
     ranges: Ranges,
     webhooks: Webhooks,
+    admission: Chain,
     nodes: RwLock<HashMap<String, NodeService>>,
     /// Feeds the cache; joined by [`ApiServer::close`].
     feed: Mutex<Option<JoinHandle<()>>>,
@@ -83,6 +85,7 @@ impl ApiServer {
         let namespaces = registry.find("", "v1", "namespaces").ok_or(ApiError::NoSuchPath)?;
         let namespaces = cache.table(&namespaces);
         let webhooks = Webhooks::new(services(&registry, &cache)?);
+        let admission = Chain::new(&cache);
         let follower = cache.clone();
         let feed = tokio::spawn(async move { follower.follow(watcher).await });
         let ranges = Ranges { addresses: config.service_subnet, node_ports: config.node_port_range.clone() };
@@ -93,12 +96,14 @@ impl ApiServer {
             namespaces,
             ranges,
             webhooks,
+            admission,
             nodes: RwLock::default(),
             feed: Mutex::new(Some(feed)),
             closing,
         };
         let server = Self(Arc::new(inner));
         bootstrap::run(&server, &config).await?;
+        admission::recount_all(&server).await?;
         Ok(server)
     }
 
@@ -159,6 +164,10 @@ impl ApiServer {
 
     pub(crate) fn webhooks(&self) -> &Webhooks {
         &self.0.webhooks
+    }
+
+    pub(crate) fn admission(&self) -> &Chain {
+        &self.0.admission
     }
 
     pub(crate) fn ranges(&self) -> &Ranges {

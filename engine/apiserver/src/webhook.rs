@@ -193,10 +193,8 @@ async fn connect(
 
 /// One request over a fresh connection.
 async fn post(config: &ClientConfig, stream: TlsStream<TcpStream>, body: &Value) -> Result<Bytes, WebhookError> {
-    let failed = |error: &dyn std::fmt::Display| WebhookError::Connection {
-        url: config.url(),
-        problem: error.to_string(),
-    };
+    let failed =
+        |error: &dyn std::fmt::Display| WebhookError::Connection { url: config.url(), problem: error.to_string() };
     let (mut sender, connection) =
         http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
     let body = serde_json::to_vec(body).expect("a JSON value can be encoded");

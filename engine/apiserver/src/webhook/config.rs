@@ -39,7 +39,9 @@ impl ClientConfig {
             (Some(_), Value::Object(_)) | (None, Value::Null) => {
                 Err(WebhookError::Config("exactly one of url or service is required".into()))
             }
-            (Some(url), _) => Self::of_url(url, bundle).map_err(|problem| WebhookError::Config(format!("url: {problem}"))),
+            (Some(url), _) => {
+                Self::of_url(url, bundle).map_err(|problem| WebhookError::Config(format!("url: {problem}")))
+            }
             (None, service) => Self::of_service(service, bundle),
         }
     }
@@ -72,14 +74,13 @@ impl ClientConfig {
             Some(text) => Ok(text.to_owned()),
         };
         let (namespace, name) = (text("namespace")?, text("name")?);
-        let port = match &service["port"] {
-            Value::Null => 443,
-            port => port
-                .as_u64()
-                .and_then(|port| u16::try_from(port).ok())
-                .filter(|port| *port > 0)
-                .ok_or_else(|| WebhookError::Config("service.port: must be between 1 and 65535, inclusive".into()))?,
-        };
+        let port =
+            match &service["port"] {
+                Value::Null => 443,
+                port => port.as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0).ok_or_else(
+                    || WebhookError::Config("service.port: must be between 1 and 65535, inclusive".into()),
+                )?,
+            };
         let path = service["path"].as_str().unwrap_or_default();
         let server_name = format!("{name}.{namespace}.svc");
         Ok(Self {
@@ -100,9 +101,9 @@ impl ClientConfig {
     /// Where to connect to, the best place first: `address:port` or `name:port`.
     pub(super) fn places(&self, resolver: &dyn Resolve) -> Result<Vec<String>, WebhookError> {
         match &self.service {
-            Some(service) => resolver
-                .resolve(service)
-                .map_err(|problem| WebhookError::Unresolved { url: self.url(), problem }),
+            Some(service) => {
+                resolver.resolve(service).map_err(|problem| WebhookError::Unresolved { url: self.url(), problem })
+            }
             None if self.server_name.contains(':') => Ok(vec![format!("[{}]:{}", self.server_name, self.port)]),
             None => Ok(vec![format!("{}:{}", self.server_name, self.port)]),
         }

@@ -77,7 +77,8 @@ async fn a_service_and_a_url_are_called_and_certificates_checked() {
     let hook = hook().await;
     let webhooks = Webhooks::new(One(hook.address));
     let second = Duration::from_secs(5);
-    let service = json!({"service": {"namespace": "default", "name": "hook", "path": "/echo"}, "caBundle": hook.bundle});
+    let service =
+        json!({"service": {"namespace": "default", "name": "hook", "path": "/echo"}, "caBundle": hook.bundle});
     let body = json!({"kind": "Review", "n": 1});
     for _ in 0..2 {
         assert_eq!(webhooks.call(&config(&service), &body, second).await.unwrap(), body);
