@@ -127,6 +127,11 @@ pub(crate) async fn is_allowed(
     Ok(server.authorizer().decide(server.cache(), identity, asked).is_some())
 }
 
+/// Whether something allows it, for a caller that has waited for the cache.
+pub(crate) fn allowed_now(server: &ApiServer, identity: &Identity, asked: &Attributes<'_>) -> bool {
+    server.authorizer().decide(server.cache(), identity, asked).is_some()
+}
+
 /// Refuses what nothing allows, in upstream's words.
 pub(crate) async fn check(server: &ApiServer, identity: &Identity, asked: &Attributes<'_>) -> Result<(), ApiError> {
     if is_allowed(server, identity, asked).await? { Ok(()) } else { Err(refused(identity, asked)) }

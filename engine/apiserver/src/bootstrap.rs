@@ -1,5 +1,5 @@
-//! What every cluster has from its first moment: the system namespaces, and the service that the API is reached by from
-//! inside.
+//! What every cluster has from its first moment: the system namespaces, the system's priority classes, and the service
+//! that the API is reached by from inside.
 //!
 //! Written through the same door as everything else, and safe to repeat.
 
@@ -17,6 +17,11 @@ use crate::rbac;
 use crate::{ApiServer, Config};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+/// What comes before everything that users run.
+const PRIORITIES: [(&str, i64, &str); 2] = [
+    ("system-cluster-critical", 2_000_000_000, "For pods that the cluster cannot do without."),
+    ("system-node-critical", 2_000_001_000, "For pods that their node cannot do without."),
+];
 const MANAGER: &str = "shipway-apiserver";
 
 /// Creates what is missing and corrects what this server decides.
@@ -28,6 +33,16 @@ pub(crate) async fn run(server: &ApiServer, config: &Config) -> Result<(), ApiEr
     for name in NAMESPACES {
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
         create(server, &format!("/api/v1/namespaces/{name}/serviceaccounts"), &account).await?;
+    }
+    for (name, value, description) in PRIORITIES {
+        let class = json!({
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": {"name": name},
+            "value": value,
+            "description": description,
+        });
+        create(server, "/apis/scheduling.k8s.io/v1/priorityclasses", &class).await?;
     }
     rbac::bootstrap(server).await?;
     let services = "/api/v1/namespaces/default/services";

@@ -267,6 +267,11 @@ impl Cache {
         self.at(&prefix(resource))
     }
 
+    /// The objects of a kind by its group (`core` for the core group) and plural, whether it is served or not.
+    pub(crate) fn named(&self, group: &str, plural: &str) -> Arc<Table> {
+        self.at(&format!("{ROOT}{group}/{plural}/"))
+    }
+
     fn at(&self, prefix: &str) -> Arc<Table> {
         if let Some(table) = self.tables.read().unwrap_or_else(PoisonError::into_inner).get(prefix) {
             return table.clone();

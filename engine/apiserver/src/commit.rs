@@ -9,6 +9,7 @@ use serde_json::Value;
 use shipway_schema::Resource;
 use shipway_store::{KeyValue, Revision, Store, Txn};
 
+use crate::admission::Charge;
 use crate::allocate::claims;
 use crate::cache::{CLAIMS, Table};
 use crate::error::{About, ApiError};
@@ -63,6 +64,8 @@ pub(crate) struct Write<'a> {
     pub(crate) new: Option<&'a Value>,
     /// Another key that must not have changed either.
     pub(crate) guard: Option<(Bytes, Revision)>,
+    /// What quotas of the namespace say once the write is done.
+    pub(crate) charge: &'a Charge,
 }
 
 /// How a write ended.
@@ -93,6 +96,12 @@ impl Write<'_> {
         for claim in before.difference(&after) {
             txn = txn.delete(claim_key(claim));
         }
+        for (counted, revision) in &self.charge.guards {
+            txn = txn.when(counted.clone(), *revision);
+        }
+        for (counted, value) in &self.charge.writes {
+            txn = txn.put(counted.clone(), value.clone());
+        }
         txn = match self.new {
             Some(object) => txn.put(key, canonical(object)),
             None => txn.delete(key),
@@ -113,8 +122,10 @@ impl Write<'_> {
         {
             return Outcome::GuardMoved;
         }
-        let lost = taken.iter().zip(current).filter(|(_, kv)| kv.is_some());
-        Outcome::Taken(lost.map(|(claim, _)| (*claim).clone()).collect())
+        let lost = taken.iter().zip(&mut current).filter(|(_, kv)| kv.is_some());
+        let lost: Vec<String> = lost.map(|(claim, _)| (*claim).clone()).collect();
+        // What is left are the quotas, whose counts have moved where nothing else has.
+        if lost.is_empty() { Outcome::GuardMoved } else { Outcome::Taken(lost) }
     }
 
     /// The object that the write made.

@@ -9,7 +9,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use serde_json::Value;
 use shipway_schema::{Resource, decode_protobuf};
 
-use crate::admission;
+use crate::admission::{self, Request};
 use crate::cache::read;
 use crate::call::Call;
 use crate::clock;
@@ -197,13 +197,13 @@ fn set_finalizers(object: &mut Value, policy: Option<Propagation>) {
 pub(crate) async fn delete(call: &Call, place: &Place, options: &DeleteOptions) -> Result<Deleted, ApiError> {
     let cache = call.server.cache();
     cache.catch_up().await?;
-    admission::check_delete(place)?;
     let missing = || ApiError::NotFound(place.about());
     let mut live = place.table.get(&place.key()).ok_or_else(missing)?;
     for _ in 0..ATTEMPTS {
         let old = live.value();
-        admission::check_change(&call.identity, place, &old)?;
+        let request = Request::delete(call, place, &old, options.dry_run);
         options.check(place, &old)?;
+        admission::admit_delete(&request).await?;
         let marked = match plan(place.resource(), &old, options) {
             Plan::Wait => return Ok(Deleted { object: live, gone: false }),
             Plan::Mark(marked) => Some(marked),
@@ -214,12 +214,14 @@ pub(crate) async fn delete(call: &Call, place: &Place, options: &DeleteOptions) 
             let shown = Object::stored(&place.key(), &canonical(marked.as_ref().unwrap_or(&old)), live.revision);
             return Ok(Deleted { object: Arc::new(shown.map_err(ApiError::Internal)?), gone });
         }
-        let write = Write { place, expected: live.revision, old: Some(&old), new: marked.as_ref(), guard: None };
+        let charge = admission::charge(&request, marked.as_ref()).await?;
+        let (new, expected) = (marked.as_ref(), live.revision);
+        let write = Write { place, expected, old: Some(&old), new, guard: None, charge: &charge };
         match write.commit(&**cache.store()).await? {
             Outcome::Done(revision) => return Ok(Deleted { object: write.object(revision)?, gone }),
             Outcome::Raced(Some(kv)) => live = Arc::new(read(&place.key(), &kv)?),
             Outcome::Raced(None) => return Err(missing()),
-            Outcome::GuardMoved | Outcome::Taken(_) => {}
+            Outcome::GuardMoved | Outcome::Taken(_) => cache.catch_up().await?,
         }
     }
     Err(ApiError::modified(place.about()))

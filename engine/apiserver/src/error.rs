@@ -39,6 +39,19 @@ pub struct ManagerConflict {
     pub field: String,
 }
 
+/// The words in which a webhook or a policy refused a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Denial {
+    /// HTTP status code, 400 to 599.
+    pub code: u16,
+    /// `reason` of the Status; may be empty.
+    pub reason: String,
+    /// `message` of the Status.
+    pub message: String,
+    /// `details` of the Status.
+    pub details: Option<Value>,
+}
+
 /// Why a request failed.
 #[derive(Debug, Error)]
 pub enum ApiError {
@@ -84,6 +97,9 @@ pub enum ApiError {
     /// The kind takes no new objects because its definition is going away.
     #[error("create not allowed while custom resource definition is terminating")]
     DefinitionTerminating,
+    /// A webhook or a policy refused the request.
+    #[error("{}", .0.message)]
+    Denied(Box<Denial>),
     /// The path exists, the method does not fit it.
     #[error("the server does not allow this method on the requested resource")]
     MethodNotAllowed,
@@ -145,8 +161,9 @@ impl ApiError {
     }
 
     /// The HTTP status code and the `reason` of the Status.
-    fn code(&self) -> (u16, &'static str) {
+    fn code(&self) -> (u16, &str) {
         match self {
+            Self::Denied(denial) => (denial.code, &denial.reason),
             Self::NotFound(_) | Self::NoSuchPath => (404, "NotFound"),
             Self::AlreadyExists(_) => (409, "AlreadyExists"),
             Self::Conflict(..) | Self::ManagerConflicts(_) => (409, "Conflict"),
@@ -182,6 +199,9 @@ impl ApiError {
             "message": self.to_string(),
             "reason": reason,
         });
+        if reason.is_empty() {
+            status.as_object_mut().expect("it was made as an object").shift_remove("reason");
+        }
         if let Some(details) = self.details() {
             status["details"] = details;
         }
@@ -195,6 +215,7 @@ impl ApiError {
             | Self::AlreadyExists(about)
             | Self::Conflict(about, _)
             | Self::Forbidden(about, _) => Some(describe(about, &[])),
+            Self::Denied(denial) => denial.details.clone(),
             Self::NamespaceTerminating(about, namespace) => {
                 let message = format!("namespace {namespace} is being terminated");
                 Some(describe(about, &[cause("NamespaceTerminating", &message, "metadata.namespace")]))

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ApiServer;
 use crate::access;
+use crate::admission;
 use crate::audit;
 use crate::authorize::{self, Attributes};
 use crate::body::{self, Body};
@@ -272,6 +273,7 @@ async fn below(call: &Call, place: &Place, name: &str) -> Result<Response<Body>,
     if !subresource.verbs.contains(&verb) {
         return Err(ApiError::MethodNotAllowed);
     }
+    admission::connect(call, place, name).await?;
     match (name, verb) {
         ("status" | "ephemeralcontainers", "get") => read::get(call, place).await,
         ("status", "update") => replace(call, place, Part::Status).await,

@@ -157,6 +157,11 @@ impl Object {
         self.labels.get(key).map(|value| &**value)
     }
 
+    /// Whether there is a label whose key begins so.
+    pub(crate) fn has_label_under(&self, prefix: &str) -> bool {
+        self.labels.keys().any(|key| key.starts_with(prefix))
+    }
+
     /// The working form, with `metadata.resourceVersion`.
     pub(crate) fn value(&self) -> Value {
         serde_json::from_slice(&self.bytes).expect("the bytes were JSON when the object was made")

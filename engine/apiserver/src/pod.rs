@@ -11,6 +11,7 @@ use shipway_schema::{FieldError, Reason, apply_defaults, validate_ephemeral_cont
 use tower::ServiceExt;
 
 use crate::ApiServer;
+use crate::admission::{self, Operation};
 use crate::body::{Body, full};
 use crate::call::Call;
 use crate::clock;
@@ -30,7 +31,8 @@ const LOG_PARAMETERS: [&str; 8] =
 
 /// Binds a pod to a node, once.
 pub(crate) async fn bind(call: &Call, place: &Place) -> Result<(), ApiError> {
-    let binding = decode::decode(call)?.value;
+    let mut binding = decode::decode(call)?.value;
+    admission::admit_below(call, place, Operation::Create, "binding", &mut binding).await?;
     let target = &binding["target"];
     let node = target["name"].as_str().filter(|name| !name.is_empty());
     let node = node.ok_or_else(|| ApiError::BadRequest("target.name: Required value".into()))?.to_owned();
@@ -83,7 +85,8 @@ fn set_scheduled(pod: &mut Value) {
 
 /// Evicts a pod: a delete with the options that the eviction carries.
 pub(crate) async fn evict(call: &Call, place: &Place) -> Result<(), ApiError> {
-    let eviction = decode::decode(call)?.value;
+    let mut eviction = decode::decode(call)?.value;
+    admission::admit_below(call, place, Operation::Create, "eviction", &mut eviction).await?;
     let options = DeleteOptions::of(&eviction["deleteOptions"])?;
     delete(call, place, &options).await.map(drop)
 }

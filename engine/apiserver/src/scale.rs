@@ -18,7 +18,7 @@ fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
 }
 
 /// Sets the value at a dotted path, making the objects on the way.
-fn put(value: &mut Value, path: &str, new: Value) {
+pub(crate) fn put(value: &mut Value, path: &str, new: Value) {
     let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
     let Some(fields) = value.as_object_mut() else { return };
     let place = fields.entry(first).or_insert(Value::Null);
@@ -34,7 +34,7 @@ fn put(value: &mut Value, path: &str, new: Value) {
 }
 
 /// The Scale of a workload.
-fn view(paths: &ScalePaths, workload: &Value) -> Value {
+pub(crate) fn view(paths: &ScalePaths, workload: &Value) -> Value {
     let own = &workload["metadata"];
     let metadata: Map<String, Value> = ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"]
         .into_iter()
@@ -57,7 +57,12 @@ fn selector(selector: &Value) -> String {
     if let Some(text) = selector.as_str() {
         return text.to_owned();
     }
-    let labels = selector["matchLabels"].as_object().into_iter().flatten();
+    // A replication controller's is nothing but labels.
+    let labels = match selector.get("matchLabels").or_else(|| selector.get("matchExpressions")) {
+        Some(_) => &selector["matchLabels"],
+        None => selector,
+    };
+    let labels = labels.as_object().into_iter().flatten();
     let equal = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
     let expressions = selector["matchExpressions"].as_array().into_iter().flatten().map(expression);
     equal.chain(expressions).collect::<Vec<_>>().join(",")

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tower::util::BoxCloneSyncService;
 
 use crate::access::{Accounts, TokenKey};
+use crate::admission::{self, Chain};
 use crate::allocate::Ranges;
 use crate::audit::{Audit, AuditConfig};
 use crate::authorize::Authorizer;
@@ -79,6 +80,7 @@ struct Inner {
     audit: Option<Audit>,
     webhooks: Arc<Webhooks>,
     kinds: Kinds,
+    admission: Chain,
     nodes: RwLock<HashMap<String, NodeService>>,
     /// Feeds the cache; joined by [`ApiServer::close`].
     feed: Mutex<Option<JoinHandle<()>>>,
@@ -115,6 +117,7 @@ impl ApiServer {
         let accounts = Accounts::new(key, &registry, &cache).ok_or(ApiError::NoSuchPath)?;
         let audit = config.audit.as_ref().map(Audit::open).transpose()?;
         let webhooks = Arc::new(Webhooks::new(services(&registry, &cache)?));
+        let admission = Chain::new(&cache);
         let follower = cache.clone();
         let feed = tokio::spawn(async move { follower.follow(watcher).await });
         let ranges = Ranges { addresses: config.service_subnet, node_ports: config.node_port_range.clone() };
@@ -132,6 +135,7 @@ impl ApiServer {
             audit,
             webhooks,
             kinds: Kinds::default(),
+            admission,
             nodes: RwLock::default(),
             feed: Mutex::new(Some(feed)),
             closing,
@@ -140,6 +144,7 @@ impl ApiServer {
         custom::load(&server);
         server.0.kinds.follow(&server);
         bootstrap::run(&server, &config).await?;
+        admission::recount_all(&server).await?;
         Ok(server)
     }
 
@@ -248,6 +253,10 @@ impl ApiServer {
     /// A way to the server that does not keep it.
     pub(crate) fn downgrade(&self) -> WeakServer {
         WeakServer(Arc::downgrade(&self.0))
+    }
+
+    pub(crate) fn admission(&self) -> &Chain {
+        &self.0.admission
     }
 
     pub(crate) fn ranges(&self) -> &Ranges {

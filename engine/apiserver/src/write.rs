@@ -10,7 +10,7 @@ use serde_json::Value;
 use shipway_schema::patch::{Manager, track_update};
 use shipway_schema::{FieldError, apply_defaults};
 
-use crate::admission;
+use crate::admission::{self, Request};
 use crate::allocate;
 use crate::cache::read;
 use crate::call::Call;
@@ -68,7 +68,12 @@ pub(crate) async fn create(
     apply_defaults(resource.schema(), &mut object);
     resource.strategy().default(&mut object);
     resource.strategy().prepare_create(&mut object);
-    admission::default(&resource, &mut object);
+    meta::text(&object, "name").clone_into(&mut place.name);
+    let request = Request::create(call, &place)?;
+    let applied = applied_before(&request, manager.as_ref(), &object);
+    if admission::mutate(&request, &mut object).await? {
+        resource.strategy().prepare_create(&mut object);
+    }
     let base = (meta::text(&object, "name").is_empty()).then(|| meta::text(&object, "generateName").to_owned());
     if base.as_deref() == Some("") {
         let error = FieldError {
@@ -78,9 +83,7 @@ pub(crate) async fn create(
         };
         return Err(ApiError::Invalid(place.about_kind(), vec![error]));
     }
-    if let Some(manager) = &manager {
-        track_update(resource.schema(), None, &mut object, manager, &clock::text(clock::now()));
-    }
+    track(call, &place, None, &mut object, manager.as_ref(), Part::Main, applied.as_ref())?;
     let mut avoid = HashSet::new();
     for _ in 0..ATTEMPTS {
         if let Some(base) = &base {
@@ -88,7 +91,6 @@ pub(crate) async fn create(
             resource.strategy().default(&mut object);
         }
         meta::text(&object, "name").clone_into(&mut place.name);
-        admission::check_create(&call.identity, &place)?;
         check_escalation(call, &place, None, &object).await?;
         match insert(call, &place, &object, &mut avoid).await? {
             Inserted::Done(object) => return Ok(object),
@@ -97,6 +99,33 @@ pub(crate) async fn create(
         }
     }
     Err(ApiError::Unavailable(format!("{} attempts to create {:?} lost against other writers", ATTEMPTS, place.name)))
+}
+
+/// The object of an apply as it is before others change it; none where the books are kept afterwards or nobody may.
+fn applied_before(request: &Request<'_>, manager: Option<&Manager>, object: &Value) -> Option<Value> {
+    (manager.is_none() && admission::may_mutate(request)).then(|| object.clone())
+}
+
+/// Keeps the books of who owns what. What others made of an applied object belongs to whoever applied it.
+fn track(
+    call: &Call,
+    place: &Place,
+    old: Option<&Value>,
+    new: &mut Value,
+    who: Option<&Manager>,
+    part: Part,
+    applied: Option<&Value>,
+) -> Result<(), ApiError> {
+    let (schema, now) = (place.resource().schema(), clock::text(clock::now()));
+    match (who, applied) {
+        (Some(who), _) => track_update(schema, old, new, who, &now),
+        (None, Some(applied)) if applied != new => {
+            let who = manager(call, place, part.subresource())?;
+            track_update(schema, Some(applied), new, &who, &now);
+        }
+        (None, _) => {}
+    }
+    Ok(())
 }
 
 enum Inserted {
@@ -112,15 +141,22 @@ async fn insert(call: &Call, place: &Place, object: &Value, avoid: &mut HashSet<
     let guard = admission::namespace_guard(server.cache(), server.namespaces(), place)?;
     let object = &allocated(call, place, object, None, avoid)?;
     validate(place, object, None)?;
+    let request = Request::create(call, place)?;
+    admission::validate(&request, Some(object)).await?;
+    let charge = admission::charge(&request, Some(object)).await?;
     if call.is_dry_run()? {
         let exists = place.table.get(&place.key()).is_some();
         let draft = || Inserted::Done(Arc::new(Object::draft(&place.key(), object)));
         return Ok(if exists { Inserted::Exists } else { draft() });
     }
     let stored = convert::stored(server.webhooks(), place.resource(), object).await?;
-    let write = Write { place, expected: 0, old: None, new: Some(&stored), guard };
+    let write = Write { place, expected: 0, old: None, new: Some(&stored), guard, charge: &charge };
     Ok(match write.commit(&**server.cache().store()).await? {
-        Outcome::Done(revision) => Inserted::Done(Write { new: Some(object), ..write }.object(revision)?),
+        Outcome::Done(revision) => {
+            let made = Write { new: Some(object), ..write }.object(revision)?;
+            drop(charge);
+            Inserted::Done(admission::written(call, place, made).await?)
+        }
         Outcome::Raced(_) => Inserted::Exists,
         Outcome::GuardMoved => Inserted::Again,
         Outcome::Taken(claims) => {
@@ -175,11 +211,17 @@ pub(crate) async fn modify(call: &Call, place: &Place, change: Change<'_>) -> Re
     for _ in 0..ATTEMPTS {
         let shown = convert::one(call.server.webhooks(), place.resource(), live.clone()).await?;
         let old = shown.value();
-        admission::check_change(&call.identity, place, &old)?;
-        let wished = settle(place, &change, &old, (change.edit)(&old)?)?;
+        let below = change.manager.as_ref().map_or(change.part.subresource(), |manager| manager.subresource.as_deref());
+        let request = Request::update(call, place, below, &old)?;
+        let mut wished = settle(place, &change, &old, (change.edit)(&old)?)?;
+        let applied = applied_before(&request, change.manager.as_ref(), &wished);
+        if admission::mutate(&request, &mut wished).await? {
+            wished = change.part.isolate(&old, wished, place.resource().subresource("status").is_some());
+        }
+        finish(place, &change, &old, &mut wished);
+        track(call, place, Some(&old), &mut wished, change.manager.as_ref(), change.part, applied.as_ref())?;
         let new = allocated(call, place, &wished, Some(&old), &avoid)?;
         if change.part == Part::Main {
-            admission::check_changed(&call.identity, place, &old, &new)?;
             validate(place, &new, Some(&old))?;
             check_escalation(call, place, Some(&old), &new).await?;
         } else if let Some(subresource) = change.part.subresource() {
@@ -188,24 +230,31 @@ pub(crate) async fn modify(call: &Call, place: &Place, change: Change<'_>) -> Re
                 return Err(ApiError::Invalid(place.about_kind(), errors));
             }
         }
+        admission::validate(&request, Some(&new)).await?;
         // What is still stored in another version is written anew, whatever it says.
         if same(&old, &new) && live.api_version() == place.resource().kept_api_version() {
             return Ok(shown);
         }
         let gone = meta::may_go(&new);
+        let left = (!gone).then_some(&new);
+        let counted = admission::charge(&request, left).await?;
         if call.is_dry_run()? {
             let object = Object::stored(&place.key(), &crate::object::canonical(&new), live.revision);
             return object.map(Arc::new).map_err(ApiError::Internal);
         }
         let stored = convert::stored(call.server.webhooks(), place.resource(), &new).await?;
-        let write =
-            Write { place, expected: live.revision, old: Some(&old), new: (!gone).then_some(&stored), guard: None };
+        let left = (!gone).then_some(&stored);
+        let write = Write { place, expected: live.revision, old: Some(&old), new: left, guard: None, charge: &counted };
         match write.commit(&**cache.store()).await? {
-            Outcome::Done(revision) => return Write { new: Some(&new), ..write }.object(revision),
+            Outcome::Done(revision) => {
+                let object = Write { new: Some(&new), ..write }.object(revision)?;
+                drop(counted);
+                return if gone { Ok(object) } else { admission::written(call, place, object).await };
+            }
             Outcome::Raced(Some(kv)) => live = Arc::new(read(&place.key(), &kv)?),
             Outcome::Raced(None) => return Err(missing()),
             Outcome::Taken(claims) => lost(place, &new, claims, &mut avoid)?,
-            Outcome::GuardMoved => {}
+            Outcome::GuardMoved => cache.catch_up().await?,
         }
     }
     Err(ApiError::modified(place.about()))
@@ -226,16 +275,17 @@ fn settle(place: &Place, change: &Change<'_>, old: &Value, mut new: Value) -> Re
     resource.strategy().default(&mut new);
     if change.part == Part::Main {
         resource.strategy().prepare_update(&mut new, old);
-        if resource.strategy().generations().differ(&new, old) {
-            let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
-            meta::metadata(&mut new).insert("generation".into(), generation.into());
-        }
-    }
-    meta::metadata(&mut new).insert("resourceVersion".into(), old["metadata"]["resourceVersion"].clone());
-    if let Some(manager) = &change.manager {
-        track_update(resource.schema(), Some(old), &mut new, manager, &clock::text(clock::now()));
     }
     Ok(new)
+}
+
+/// Sets what follows from the difference to the live object once nobody changes the new one any more.
+fn finish(place: &Place, change: &Change<'_>, old: &Value, new: &mut Value) {
+    if change.part == Part::Main && place.resource().strategy().generations().differ(new, old) {
+        let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+        meta::metadata(new).insert("generation".into(), generation.into());
+    }
+    meta::metadata(new).insert("resourceVersion".into(), old["metadata"]["resourceVersion"].clone());
 }
 
 impl Part {

@@ -1,0 +1,152 @@
+//! The built-in plugins, as their users see them.
+
+use serde_json::{Value, json};
+
+use crate::common::{Cluster, DEPLOYMENTS, PODS, deployment, pod};
+
+const RANGES: &str = "/api/v1/namespaces/default/limitranges";
+const CLASSES: &str = "/apis/scheduling.k8s.io/v1/priorityclasses";
+const NAMESPACES: &str = "/api/v1/namespaces";
+
+#[tokio::test]
+async fn a_pod_gets_what_every_pod_gets() {
+    let cluster = Cluster::new().await;
+    let made = cluster.post(PODS, &pod("a", &json!({}))).await.ok();
+    let spec = &made["spec"];
+    assert_eq!((&spec["serviceAccountName"], &spec["priority"]), (&json!("default"), &json!(0)));
+    assert_eq!(spec["preemptionPolicy"], "PreemptLowerPriority");
+    let keys: Vec<&Value> = spec["tolerations"].as_array().unwrap().iter().map(|one| &one["key"]).collect();
+    assert_eq!(keys, ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]);
+    assert_eq!(spec["tolerations"][0]["tolerationSeconds"], 300);
+    let mut own = pod("b", &json!({}));
+    own["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
+    assert_eq!(cluster.post(PODS, &own).await.ok()["spec"]["tolerations"], json!([{"operator": "Exists"}]));
+}
+
+#[tokio::test]
+async fn the_account_of_a_pod_has_to_be_there() {
+    let cluster = Cluster::new().await;
+    let mut own = pod("a", &json!({}));
+    own["spec"]["serviceAccountName"] = "robot".into();
+    let missing =
+        r#"pods "a" is forbidden: error looking up service account default/robot: serviceaccount "robot" not found"#;
+    assert_eq!(cluster.post(PODS, &own).await.failure(), (403, missing.to_owned()));
+    let account = json!({"metadata": {"name": "robot"}, "imagePullSecrets": [{"name": "key"}]});
+    cluster.post("/api/v1/namespaces/default/serviceaccounts", &account).await.ok();
+    assert_eq!(cluster.post(PODS, &own).await.ok()["spec"]["imagePullSecrets"], json!([{"name": "key"}]));
+}
+
+#[tokio::test]
+async fn a_pod_waits_for_the_default_account_of_a_new_namespace() {
+    let cluster = Cluster::new().await;
+    cluster.post(NAMESPACES, &json!({"metadata": {"name": "new"}})).await.ok();
+    let late = async {
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        cluster.post("/api/v1/namespaces/new/serviceaccounts", &json!({"metadata": {"name": "default"}})).await.ok();
+    };
+    let body = pod("a", &json!({}));
+    let (made, ()) = tokio::join!(cluster.post("/api/v1/namespaces/new/pods", &body), late);
+    made.ok();
+}
+
+#[tokio::test]
+async fn limit_ranges_fill_in_and_refuse() {
+    let cluster = Cluster::new().await;
+    let limits = json!([
+        {"type": "Container", "default": {"cpu": "500m"}, "defaultRequest": {"cpu": "100m"}, "max": {"cpu": "1"}},
+        {"type": "Pod", "max": {"memory": "1Gi"}},
+    ]);
+    cluster.post(RANGES, &json!({"metadata": {"name": "l"}, "spec": {"limits": limits}})).await.ok();
+    let mut own = pod("a", &json!({}));
+    own["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "512Mi"}});
+    let made = cluster.post(PODS, &own).await.ok();
+    let resources = &made["spec"]["containers"][0]["resources"];
+    assert_eq!((&resources["requests"]["cpu"], &resources["limits"]["cpu"]), (&json!("100m"), &json!("500m")));
+    let said = "LimitRanger plugin set: cpu request for container main; cpu limit for container main";
+    assert_eq!(made["metadata"]["annotations"]["kubernetes.io/limit-ranger"], said);
+    let mut large = pod("b", &json!({}));
+    large["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "2", "memory": "2Gi"}});
+    let (code, message) = cluster.post(PODS, &large).await.failure();
+    assert_eq!(code, 403);
+    let refused = "pods \"b\" is forbidden: [maximum cpu usage per Container is 1, but limit is 2, maximum memory usage \
+                   per Pod is 1Gi, but limit is 2Gi]";
+    assert_eq!(message, refused);
+}
+
+#[tokio::test]
+async fn priority_classes_become_numbers() {
+    let cluster = Cluster::new().await;
+    let mut own = pod("a", &json!({}));
+    own["spec"]["priorityClassName"] = "system-node-critical".into();
+    assert_eq!(cluster.post(PODS, &own).await.ok()["spec"]["priority"], 2_000_001_000);
+    own["metadata"]["name"] = "b".into();
+    own["spec"]["priorityClassName"] = "high".into();
+    let missing = (403, r#"pods "b" is forbidden: no PriorityClass with name high was found"#.to_owned());
+    assert_eq!(cluster.post(PODS, &own).await.failure(), missing);
+    let class = |name: &str, value: i64| json!({"metadata": {"name": name}, "value": value, "globalDefault": true, "preemptionPolicy": "Never"});
+    cluster.post(CLASSES, &class("high", 1000)).await.ok();
+    let (code, message) = cluster.post(CLASSES, &class("higher", 2000)).await.failure();
+    assert_eq!(code, 403);
+    assert!(
+        message.ends_with("PriorityClass high is already marked as default. Only one default can exist"),
+        "{message}"
+    );
+    let spec = cluster.post(PODS, &pod("b", &json!({}))).await.ok()["spec"].clone();
+    assert_eq!(
+        (&spec["priorityClassName"], &spec["priority"], &spec["preemptionPolicy"]),
+        (&json!("high"), &json!(1000), &json!("Never"))
+    );
+    let mut forged = pod("c", &json!({}));
+    forged["spec"]["priority"] = 7.into();
+    assert_eq!(cluster.post(PODS, &forged).await.code, 403);
+}
+
+async fn namespace(cluster: &Cluster, labels: &Value) -> String {
+    cluster.post(NAMESPACES, &json!({"metadata": {"name": "safe", "labels": labels}})).await.ok();
+    cluster.post("/api/v1/namespaces/safe/serviceaccounts", &json!({"metadata": {"name": "default"}})).await.ok();
+    "/api/v1/namespaces/safe/pods".to_owned()
+}
+
+#[tokio::test]
+async fn pod_security_enforces_warns_and_looks_into_templates() {
+    let cluster = Cluster::new().await;
+    let labels =
+        json!({"pod-security.kubernetes.io/enforce": "baseline", "pod-security.kubernetes.io/warn": "restricted"});
+    let pods = namespace(&cluster, &labels).await;
+    let mut privileged = pod("a", &json!({}));
+    privileged["spec"]["containers"][0]["securityContext"] = json!({"privileged": true});
+    let (code, message) = cluster.post(&pods, &privileged).await.failure();
+    assert_eq!(code, 403);
+    let refused = "pods \"a\" is forbidden: violates PodSecurity \"baseline:latest\": privileged (container \"main\" must \
+                   not set securityContext.privileged=true)";
+    assert_eq!(message, refused);
+    let reply = cluster.post(&pods, &pod("a", &json!({}))).await;
+    reply.ok();
+    let warning = reply.headers["warning"].to_str().unwrap();
+    let expected = "299 - \"would violate PodSecurity \\\"restricted:latest\\\": allowPrivilegeEscalation != false (container \
+                    \\\"main\\\" must set securityContext.allowPrivilegeEscalation=false), unrestricted capabilities";
+    assert!(warning.starts_with(expected), "{warning}");
+    let reply = cluster.post("/apis/apps/v1/namespaces/safe/deployments", &deployment("web")).await;
+    reply.ok();
+    assert!(reply.headers["warning"].to_str().unwrap().contains("would violate PodSecurity"));
+    assert!(cluster.post(DEPLOYMENTS, &deployment("web")).await.headers.get("warning").is_none());
+}
+
+#[tokio::test]
+async fn pod_security_labels_are_checked_and_a_rise_names_pods() {
+    let cluster = Cluster::new().await;
+    let pods = namespace(&cluster, &json!({})).await;
+    cluster.post(&pods, &pod("old", &json!({}))).await.ok();
+    let label = |level: &str| json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": level}}});
+    let path = format!("{NAMESPACES}/safe");
+    let (code, message) = cluster.patch(&path, "merge", &label("stern")).await.failure();
+    assert_eq!(code, 422);
+    assert!(message.contains("must be one of privileged, baseline, restricted"), "{message}");
+    let reply = cluster.patch(&path, "merge", &label("restricted")).await;
+    reply.ok();
+    let warnings: Vec<&str> = reply.headers.get_all("warning").iter().map(|one| one.to_str().unwrap()).collect();
+    assert!(warnings[0].contains("existing pods in namespace"), "{warnings:?}");
+    assert!(warnings[1].contains("old: allowPrivilegeEscalation"), "{warnings:?}");
+    let annotate = json!({"metadata": {"labels": {"x": "y"}}});
+    cluster.patch(&format!("{pods}/old"), "merge", &annotate).await.ok();
+}
