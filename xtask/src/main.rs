@@ -1,5 +1,6 @@
-//! The project's own chores: `cargo xtask tidy | test | keys | cost | fuzz`.
+//! The project's own chores: `cargo xtask tidy | test | keys | cost | fuzz | clients`.
 
+mod clients;
 mod cost;
 mod keys;
 mod tidy;
@@ -15,7 +16,8 @@ const USAGE: &str = "usage: cargo xtask <verb>
   keys    compares what clients are told about merging with what Kubernetes tells; needs Python 3 with pip
   cost    measures the promises of SPECIFICATION.md and prints promise, measured, ratio; `cost api` those about load
   fuzz    throws mutated input at whatever reads what comes from outside: [--seconds N] [--inputs N] [--seed N] [TARGET...],
-          or guided by coverage: --guided TARGET [OPTION OF LIBFUZZER...]";
+          or guided by coverage: --guided TARGET [OPTION OF LIBFUZZER...]
+  clients runs suites that nobody here wrote: [--kube-examples DIR] [--python-suite DIR] [SUITE...]";
 
 fn main() -> ExitCode {
     let verb = std::env::args().nth(1).unwrap_or_default();
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
         "test" => test(),
         "keys" => keys::keys(),
         "fuzz" => fuzz(),
+        "clients" => clients::clients(&std::env::args().skip(2).collect::<Vec<_>>()),
         "cost" => cost::cost(&std::env::args().nth(2).unwrap_or_default()),
         _ => {
             eprintln!("{USAGE}");
@@ -91,13 +94,7 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<()> {
 }
 
 fn check(command: &mut Command) -> Result<()> {
-    // What the outer cargo tells this program about itself would make build scripts of dependencies run again.
-    for (name, _) in std::env::vars_os() {
-        let told = name.to_string_lossy();
-        if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
-            command.env_remove(&name);
-        }
-    }
+    forget_cargo(command);
     let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
     let said = format!("`{} {}`", command.get_program().to_string_lossy(), words.join(" "));
     let status = command.status().with_context(|| format!("cannot run {said}"))?;
@@ -105,4 +102,15 @@ fn check(command: &mut Command) -> Result<()> {
         bail!("{said} ended with {status}");
     }
     Ok(())
+}
+
+/// Takes out of a command's environment what the outer cargo tells this program about itself: it would make build scripts
+/// of dependencies run again.
+pub(crate) fn forget_cargo(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let told = name.to_string_lossy();
+        if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
 }

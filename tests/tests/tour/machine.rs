@@ -1,0 +1,48 @@
+//! The node, and what the server and the client say about themselves.
+
+use crate::step::{Step, run};
+
+pub(crate) const STEPS: &[Step] = &[
+    run("version").says(&["Client Version:", "Server Version: v1.36"]),
+    run("version -o json").says(&["\"serverVersion\"", "\"minor\": \"36\""]),
+    run("cluster-info").says(&["control plane", "is running at", "https://127.0.0.1:"]),
+    run("api-versions").says(&["apps/v1\n", "v1\n", "coordination.k8s.io/v1\n"]),
+    run("api-resources --namespaced=false -o name").says(&["nodes\n", "namespaces\n"]).lacks(&["configmaps"]),
+    run("api-resources --verbs=list,watch --api-group=apps").says(&["deploy", "Deployment", "rs"]),
+    run("explain pods.spec.containers.image").says(&["FIELD: image <string>", "Container image name"]),
+    run("explain deployment --recursive").says(&["progressDeadlineSeconds", "<integer>"]),
+    run("explain pods.spec.nothing").fails().says(&["field \"nothing\" does not exist"]),
+    run("config current-context").says(&["shipway"]),
+    run("config view").says(&["kind: Config", "DATA+OMITTED"]),
+    run("config get-contexts -o name").says(&["shipway"]),
+    run("get nodes").says(&["STATUS", "ROLES", "Ready", "v1.36"]),
+    run("get nodes -o wide").says(&["INTERNAL-IP", "OS-IMAGE", "KERNEL-VERSION", "CONTAINER-RUNTIME"]),
+    run("describe nodes").says(&["Capacity:", "Allocatable:", "Conditions:", "Non-terminated Pods:"]),
+    run("label nodes --all disk=fast").says(&["labeled"]),
+    run("get nodes -l disk=fast -o name").says(&["node/"]),
+    run("taint nodes --all tour=over:NoSchedule").says(&["tainted"]),
+    run("run refused --image=busybox:stable --restart=Never -- true").prints("pod/refused created\n"),
+    run("describe pod refused").says(&["FailedScheduling", "untolerated taint"]).soon(),
+    run("taint nodes --all tour-").says(&["untainted"]),
+    run("wait --for=jsonpath={.status.phase}=Succeeded pod/refused --timeout=30s").says(&["condition met"]),
+    run("create deployment tenant --image=nginx:1.27").prints("deployment.apps/tenant created\n"),
+    run("rollout status deployment/tenant --timeout=60s").says(&["successfully rolled out"]),
+    run("cordon -l disk=fast").says(&["cordoned"]),
+    run("get nodes").says(&["Ready,SchedulingDisabled"]),
+    run(
+        "drain -l disk=fast --pod-selector=app=tenant --delete-emptydir-data --ignore-daemonsets --force --timeout=60s",
+    )
+    .says(&["evicting pod machine/tenant-", "drained"]),
+    run("get pods -l app=tenant").says(&["Pending"]).soon(),
+    run("uncordon -l disk=fast").says(&["uncordoned"]),
+    run("rollout status deployment/tenant --timeout=60s").says(&["successfully rolled out"]),
+    run("top nodes").says(&["CPU(cores)", "MEMORY(bytes)"]),
+    run("top pods").says(&["NAME", "CPU(cores)"]),
+    run("get --raw /readyz").prints("ok"),
+    run("get --raw /healthz").prints("ok"),
+    run("get --raw /livez").prints("ok"),
+    run("get leases -A").says(&["kube-node-lease", "HOLDER"]),
+    run("options").says(&["--kubeconfig"]),
+    run("plugin list").fails().says(&["unable to find any kubectl plugins"]),
+    run("completion bash").says(&["__start_kubectl"]),
+];
