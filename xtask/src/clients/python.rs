@@ -44,8 +44,8 @@ pub(crate) fn tests(options: &Options) -> Result<Ran> {
 /// A line of pytest's summary: `PASSED file::test`, `FAILED file::test - why`, `SKIPPED [1] file:line: why`.
 fn line(text: &str) -> Option<Judged> {
     let (word, rest) = text.split_once(' ')?;
-    let (test, why) = rest.split_once(" - ").unwrap_or((rest, "no reason given"));
-    let name = test.rsplit('/').next().unwrap_or(test).to_owned();
+    let (place, why) = rest.split_once(" - ").unwrap_or((rest, "no reason given"));
+    let name = place.rsplit('/').next().unwrap_or(place).to_owned();
     match word {
         "PASSED" => Some((name, Verdict::Passed)),
         "FAILED" | "ERROR" => Some((name, Verdict::Failed(why.to_owned()))),
