@@ -8,12 +8,12 @@ pub(crate) const FILES: &[(&str, &str)] = &[(
     "
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
-metadata: {name: lister}
+metadata: {name: lister, namespace: access}
 rules: [{apiGroups: [''], resources: [secrets], verbs: [list]}]
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
-metadata: {name: lister}
+metadata: {name: lister, namespace: access}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: lister}
 subjects: [{kind: ServiceAccount, name: visitor, namespace: access}]
 ",

@@ -24,7 +24,7 @@ const FEATURES: &str = "kube-client/rustls-tls,kube-client/ws,kube-client/unstab
 const FACADE: &str =
     "\n[dev-dependencies.kube]\nversion = \"*\"\nfeatures = [\"derive\", \"client\", \"ws\", \"runtime\"]\n";
 /// How long an example may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The ignored tests of the published crates.
 pub(crate) fn tests(_: &Options) -> Result<Ran> {
@@ -69,14 +69,13 @@ fn said(name: &str, whole: &str) -> String {
 /// A workspace of the published crates, each replaced by its copy.
 fn workspace() -> Result<PathBuf> {
     let work = folder()?.join("kube-rs");
-    let mut manifest = String::from("[workspace]\nresolver = \"3\"\nmembers = [");
-    let mut patches = String::from("]\n\n[patch.crates-io]\n");
     for (name, source) in sources()? {
-        manifest += &format!("\"{name}\", ");
-        patches += &format!("{name} = {{ path = \"{name}\" }}\n");
         copy(&name, &source, &work)?;
     }
-    write_if_other(&work.join("Cargo.toml"), &(manifest + &patches))?;
+    let members = CRATES.map(|name| format!("\"{name}\"")).join(", ");
+    let patches = CRATES.map(|name| format!("{name} = {{ path = \"{name}\" }}\n")).concat();
+    let manifest = format!("[workspace]\nresolver = \"3\"\nmembers = [{members}]\n\n[patch.crates-io]\n{patches}");
+    write_if_other(&work.join("Cargo.toml"), &manifest)?;
     if !work.join("Cargo.lock").exists() {
         std::fs::copy(root().join("Cargo.lock"), work.join("Cargo.lock"))?;
     }
@@ -205,7 +204,20 @@ pub(crate) fn examples(options: &Options) -> Result<Ran> {
     ensure!(build.status.success(), "the examples cannot be built: {}", last_lines(&text(&build.stderr)));
     let instance = cluster()?;
     let programs = work.with_file_name("target").join("debug/examples");
-    EXAMPLES.iter().map(|example| example.judge(&programs, &instance)).collect::<Result<_>>().map(Ran::Tests)
+    let kubectl = tools::kubernetes(36)?.kubectl;
+    let mut judged = Vec::new();
+    for example in EXAMPLES {
+        judged.push(example.judge(&programs, &instance)?);
+        sweep(&kubectl, &instance)?;
+    }
+    Ok(Ran::Tests(judged))
+}
+
+/// Many examples call their pod the same and leave it to its time of grace.
+fn sweep(kubectl: &Path, instance: &Instance) -> Result<()> {
+    let mut command = Command::new(kubectl);
+    command.arg("--kubeconfig").arg(instance.kubeconfig());
+    tools::run(command.args(["delete", "pods", "--all", "--grace-period=0", "--force", "--timeout=20s"]))
 }
 
 impl Example {
@@ -232,6 +244,7 @@ impl Example {
         let log = File::create(&said)?;
         let mut command = Command::new(program);
         command.args(self.1).env("KUBECONFIG", instance.kubeconfig()).env("RUST_LOG", "info").stdin(Stdio::null());
+        command.env("NO_COLOR", "1").env("RUST_BACKTRACE", "0");
         command.current_dir(instance.home()).stdout(log.try_clone()?).stderr(log);
         let mut child = command.spawn().with_context(|| format!("cannot run {}", program.display()))?;
         let (start, patience) = (Instant::now(), if self.3 == ByItself { PATIENCE } else { Duration::from_secs(3) });

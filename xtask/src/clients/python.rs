@@ -10,7 +10,7 @@ use super::own::last_lines;
 use super::{Judged, Options, Ran, Verdict, cluster, tools};
 
 /// What the environment holds: the client at the version whose tests these are, and the runner.
-const PACKAGES: [&str; 2] = ["kubernetes==37.0.2", "pytest"];
+const PACKAGES: [&str; 3] = ["kubernetes==37.0.2", "pytest", "pytest-timeout"];
 
 /// Runs every test of the folder.
 pub(crate) fn tests(options: &Options) -> Result<Ran> {
@@ -28,7 +28,17 @@ pub(crate) fn tests(options: &Options) -> Result<Ran> {
     tools::run(Command::new("cp").arg("-r").arg(suite).arg(&place))?;
     let instance = cluster()?;
     let mut pytest = Command::new(&python);
-    pytest.args(["-m", "pytest", "-rA", "--tb=line", "--no-header", "-p", "no:cacheprovider", "kubernetes/e2e_test"]);
+    pytest.args([
+        "-m",
+        "pytest",
+        "-rA",
+        "--tb=line",
+        "--no-header",
+        "-p",
+        "no:cacheprovider",
+        "--timeout=90",
+        "kubernetes/e2e_test",
+    ]);
     // The reasons of failures are cut at the width of the terminal.
     pytest.current_dir(&beside).env("KUBECONFIG", instance.kubeconfig()).env("COLUMNS", "600");
     let output = pytest.output().context("cannot run pytest")?;
@@ -44,8 +54,8 @@ pub(crate) fn tests(options: &Options) -> Result<Ran> {
 /// A line of pytest's summary: `PASSED file::test`, `FAILED file::test - why`, `SKIPPED [1] file:line: why`.
 fn line(text: &str) -> Option<Judged> {
     let (word, rest) = text.split_once(' ')?;
-    let (test, why) = rest.split_once(" - ").unwrap_or((rest, "no reason given"));
-    let name = test.rsplit('/').next().unwrap_or(test).to_owned();
+    let (place, why) = rest.split_once(" - ").unwrap_or((rest, "no reason given"));
+    let name = place.rsplit('/').next().unwrap_or(place).to_owned();
     match word {
         "PASSED" => Some((name, Verdict::Passed)),
         "FAILED" | "ERROR" => Some((name, Verdict::Failed(why.to_owned()))),
