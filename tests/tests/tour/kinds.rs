@@ -102,6 +102,6 @@ pub(crate) const STEPS: &[Step] = &[
     run("get gadget one -o jsonpath={.spec.size}").prints("4"),
     run("explain gadget.spec").says(&["What the gadget should be.", "size"]),
     run("delete crd gadgets.tour.example").says(&["\"gadgets.tour.example\" deleted"]),
-    run("get gadgets").fails().says(&["the server doesn't have a resource type \"gadgets\""]).soon(),
+    run("get gadgets").fails().says(&["could not find the requested resource"]).soon(),
     run("delete priorityclass tour-high").says(&["deleted"]),
 ];

@@ -152,7 +152,7 @@ use End::{ByItself, Printed};
 /// The examples that need nothing from outside, in an order in which none disturbs the next.
 const EXAMPLES: &[Example] = &[
     Example("crd_derive", &[], &["Kind Foo"], ByItself),
-    Example("crd_api", &[], &["Created baz", "Deleting CRD foos.clux.dev"], ByItself),
+    Example("crd_api", &[], &["Created baz", "Rejected fx for invalid name x"], ByItself),
     Example("crd_apply", &[], &["Applied 2 baz"], ByItself),
     Example("crd_derive_schema", &[], &["Creating CRD v1"], ByItself),
     Example("crd_derive_custom_schema", &[], &[], ByItself),
