@@ -29,15 +29,16 @@ fn load(store: &Store, file: &Path) -> Result<()> {
         let input = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
         shipway_oci::load(store, input).with_context(|| format!("cannot load {}", file.display()))?
     };
-    write_out(&loaded.iter().map(describe).collect::<String>())
+    let lines: Vec<String> = loaded.iter().flat_map(describe).collect();
+    write_out(&format!("{}\n", lines.join("\n")))
 }
 
 /// One line for each name, as Docker's client says it.
-fn describe(image: &Loaded) -> String {
+fn describe(image: &Loaded) -> Vec<String> {
     if image.references.is_empty() {
-        return format!("Loaded image ID: {}\n", image.digest);
+        return vec![format!("Loaded image ID: {}", image.digest)];
     }
-    image.references.iter().map(|reference| format!("Loaded image: {}\n", reference.familiar())).collect()
+    image.references.iter().map(|reference| format!("Loaded image: {}", reference.familiar())).collect()
 }
 
 fn remove(store: &Store, text: &str) -> Result<()> {

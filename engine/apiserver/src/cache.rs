@@ -293,12 +293,12 @@ impl Cache {
     /// How many objects there are of each kind: group, plural, count.
     pub(crate) fn counts(&self) -> Vec<(String, String, i64)> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        let count = |(prefix, table): (&Box<str>, &Arc<Table>)| {
+        let count = |prefix: &str, table: &Table| {
             let (group, plural) = prefix.strip_prefix(ROOT)?.trim_end_matches('/').split_once('/')?;
             let group = if group == "core" { "" } else { group };
             Some((group.to_owned(), plural.to_owned(), i64::try_from(table.read().objects.len()).unwrap_or(i64::MAX)))
         };
-        tables.iter().filter_map(count).collect()
+        tables.iter().filter_map(|(prefix, table)| count(prefix, table)).collect()
     }
 
     /// The newest revision applied.

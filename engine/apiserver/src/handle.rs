@@ -275,9 +275,11 @@ async fn below(call: &Call, place: &Place, name: &str) -> Result<Response<Body>,
     }
     admission::connect(call, place, name).await?;
     match (name, verb) {
-        ("status" | "ephemeralcontainers", "get") => read::get(call, place).await,
+        ("status" | "approval" | "ephemeralcontainers", "get") => read::get(call, place).await,
         ("status", "update") => replace(call, place, Part::Status).await,
         ("status", _) => patched(call, place, Part::Status).await,
+        ("approval", "update") => replace(call, place, Part::Approval).await,
+        ("approval", _) => patched(call, place, Part::Approval).await,
         ("finalize", _) => replace(call, place, Part::Finalize).await,
         ("scale", "get") => {
             let object = read::live(call, place, At::Latest).await?;

@@ -53,8 +53,8 @@ struct RawEnvelope<'a> {
     metadata: &'a RawValue,
 }
 
-/// How every object begins.
-const VERSION: &[u8] = b"{\"apiVersion\":\"";
+/// What is behind the kind, with which every object begins.
+const VERSION: &[u8] = b"\"apiVersion\":\"";
 const METADATA: &[u8] = b"\"metadata\":{";
 const REVISION: &[u8] = b"\"resourceVersion\":\"";
 
@@ -105,20 +105,27 @@ impl Object {
         }
     }
 
+    /// Where the text of `apiVersion` begins.
+    fn version_at(&self) -> usize {
+        find(&self.bytes, VERSION).map_or(0, |at| at + VERSION.len())
+    }
+
     /// The `apiVersion` that the bytes are in.
     pub(crate) fn api_version(&self) -> &str {
-        let rest = self.bytes.strip_prefix(VERSION).unwrap_or_default();
+        let begin = self.version_at();
+        let rest = &self.bytes[begin..];
         let end = rest.iter().position(|byte| *byte == b'"').unwrap_or_default();
         std::str::from_utf8(&rest[..end]).unwrap_or_default()
     }
 
     /// The same content under another `apiVersion`.
     pub(crate) fn renamed(&self, api_version: &str) -> Self {
-        let rest = &self.bytes[VERSION.len() + self.api_version().len()..];
+        let begin = self.version_at();
+        let (head, rest) = (&self.bytes[..begin], &self.bytes[begin + self.api_version().len()..]);
         Self {
             revision: self.revision,
             key: self.key.clone(),
-            bytes: [VERSION, api_version.as_bytes(), rest].concat().into(),
+            bytes: [head, api_version.as_bytes(), rest].concat().into(),
             uid: self.uid.clone(),
             labels: self.labels.clone(),
             fields: Mutex::default(),
@@ -203,7 +210,7 @@ impl Object {
     }
 }
 
-/// Encodes an object for the store: `apiVersion`, `kind`, `metadata` first and no `resourceVersion`.
+/// Encodes an object for the store: `kind`, `apiVersion`, `metadata` first, as clients know it, and no `resourceVersion`.
 pub(crate) fn canonical(object: &Value) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1024);
     let encoded = Canonical(object).serialize(&mut serde_json::Serializer::new(&mut bytes));
@@ -219,8 +226,8 @@ struct Unversioned<'a>(&'a Value);
 impl Serialize for Canonical<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("apiVersion", &self.0["apiVersion"])?;
         map.serialize_entry("kind", &self.0["kind"])?;
+        map.serialize_entry("apiVersion", &self.0["apiVersion"])?;
         map.serialize_entry("metadata", &Unversioned(&self.0["metadata"]))?;
         for (key, value) in self.0.as_object().into_iter().flatten() {
             if !matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {

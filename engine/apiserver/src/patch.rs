@@ -102,6 +102,7 @@ async fn apply(
 ) -> Result<(Arc<Object>, bool), ApiError> {
     let resource = place.resource();
     prepare_applied(call, place, &mut applied, duplicates)?;
+    keep_part(place, part, &mut applied);
     let force = call.query.flag("force");
     let revision = meta::text(&applied, "resourceVersion").to_owned();
     meta::metadata(&mut applied).shift_remove("resourceVersion");
@@ -168,6 +169,23 @@ fn prepare_applied(call: &Call, place: &Place, applied: &mut Value, duplicates: 
     }
     meta::metadata(applied).shift_remove("managedFields");
     check_shape(call, place.resource(), applied, duplicates)
+}
+
+/// Drops what cannot be written through this door, so that nobody owns it who did not write it.
+fn keep_part(place: &Place, part: Part, applied: &mut Value) {
+    let Some(fields) = applied.as_object_mut() else { return };
+    match part {
+        Part::Main if place.resource().subresource("status").is_some() => {
+            fields.shift_remove("status");
+        }
+        Part::Status => {
+            fields.retain(|key, _| matches!(key.as_str(), "apiVersion" | "kind" | "metadata" | "status"));
+            for field in ["labels", "ownerReferences", "finalizers"] {
+                meta::metadata(applied).shift_remove(field);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// What a patch that cannot be applied means to the client.

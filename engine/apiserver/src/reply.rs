@@ -82,7 +82,9 @@ pub(crate) fn failure(error: &ApiError) -> Response<Body> {
     if code >= 500 {
         tracing::warn!(code, %error, "request failed");
     }
-    let mut response = value(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &status, false);
+    let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    // Clients that show the body as it is expect upstream's end of line.
+    let mut response = bytes(code, JSON, format!("{status}\n"));
     if matches!(error, ApiError::TooManyRequests) {
         set(&mut response, RETRY_AFTER, "1");
     }

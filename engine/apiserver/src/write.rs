@@ -35,6 +35,8 @@ pub(crate) enum Part {
     Status,
     /// A namespace's `spec.finalizers`.
     Finalize,
+    /// `status.conditions` of a certificate request.
+    Approval,
     /// Whatever the server itself decides when it binds a pod.
     Binding,
 }
@@ -295,6 +297,7 @@ impl Part {
             Self::Main => None,
             Self::Status => Some("status"),
             Self::Finalize => Some("finalize"),
+            Self::Approval => Some("approval"),
             Self::Binding => Some("binding"),
         }
     }
@@ -320,6 +323,13 @@ impl Part {
                 if let Some(spec) = next["spec"].as_object_mut() {
                     put(spec, "finalizers", finalizers.as_ref());
                 }
+            }
+            Self::Approval => {
+                if !next["status"].is_object() {
+                    next["status"] = Value::Object(serde_json::Map::new());
+                }
+                let status = next["status"].as_object_mut().expect("it was made one");
+                put(status, "conditions", new["status"].get("conditions"));
             }
             _ => put(next.as_object_mut().expect("a stored object is an object"), "status", new.get("status")),
         }

@@ -34,6 +34,18 @@ pub(super) fn check_signer(request: &Request<'_>, object: &Value) -> Result<(), 
     Err(request.forbidden(format!("user not permitted to {verb} requests with signerName {signer:?}")))
 }
 
+/// A request says who made it, whatever the maker wrote there.
+pub(super) fn set_requestor(request: &Request<'_>, object: &mut Value) -> Result<(), ApiError> {
+    let (Some(spec), info) = (object["spec"].as_object_mut(), request.identity().info()) else { return Ok(()) };
+    for field in ["username", "uid", "groups", "extra"] {
+        match info.get(field) {
+            Some(value) => spec.insert(field.into(), value.clone()),
+            None => spec.shift_remove(field),
+        };
+    }
+    Ok(())
+}
+
 /// A client certificate may not make its bearer an administrator of everything.
 pub(super) fn check_subject(request: &Request<'_>, object: &Value) -> Result<(), ApiError> {
     let spec = &object["spec"];

@@ -123,6 +123,7 @@ const MUTATORS: &[Row<Mutate>] = &[
     row("", "Pod", CREATE, runtime_class::apply),
     row("", "PersistentVolumeClaim", CREATE, classes::default_storage),
     row("networking.k8s.io", "Ingress", CREATE, classes::default_ingress),
+    row("certificates.k8s.io", "CertificateSigningRequest", CREATE, certificates::set_requestor),
     below("", "ResourceQuota", WRITE, quota::keep_status),
 ];
 

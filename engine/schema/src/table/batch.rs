@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::human::{human_duration, since};
 use super::workload::{containers, images, selector};
 use super::{AGE, NAME, NONE, column, number, wide};
-use crate::lookup::{at, integer, list, text};
+use crate::lookup::{at, flag, integer, list, text};
 use crate::resource::{Cell, Column};
 
 pub(crate) const JOB: &[Column] = &[
@@ -24,7 +24,7 @@ pub(crate) const CRON_JOB: &[Column] = &[
     NAME,
     column("Schedule", Cell::Text("spec.schedule", "")),
     column("Timezone", Cell::Text("spec.timeZone", NONE)),
-    column("Suspend", Cell::Text("spec.suspend", "False")),
+    column("Suspend", Cell::With(suspended)),
     number("Active", Cell::With(|object, _| list(object, "status.active").len().into())),
     column("Last Schedule", Cell::With(last_schedule)),
     AGE,
@@ -151,4 +151,9 @@ fn one_target(metric: &Value, current: Option<&Value>) -> String {
         _ => String::new(),
     };
     format!("{prefix}{}/{}", present.unwrap_or_else(unknown), wanted.unwrap_or_else(|| "<auto>".to_owned()))
+}
+
+/// As a word with a capital.
+fn suspended(job: &Value, _: Timestamp) -> Value {
+    if flag(job, "spec.suspend") { "True".into() } else { "False".into() }
 }

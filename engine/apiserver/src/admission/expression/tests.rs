@@ -1,3 +1,5 @@
+//! Programs, their costs and what they see of a request.
+
 use super::*;
 use std::time::{Duration, Instant};
 
