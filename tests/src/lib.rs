@@ -46,6 +46,16 @@ impl Instance {
         self.home.path()
     }
 
+    /// The name under which the instance keeps its runtime files, interfaces, cgroups and tables.
+    pub fn id(&self) -> Result<String> {
+        let home = self.home().canonicalize()?.display().to_string();
+        let folders = std::fs::read_dir("/run/shipway")?.filter_map(Result::ok);
+        let mut ids = folders.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let is_ours =
+            |id: &String| std::fs::read_to_string(format!("/run/shipway/{id}/home")).is_ok_and(|it| it == home);
+        ids.find(is_ours).context("no runtime folder names this home")
+    }
+
     /// A `shipway` command on this instance.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());

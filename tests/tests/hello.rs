@@ -15,14 +15,6 @@ fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-fn instance_id(instance: &Instance) -> Result<String> {
-    let table = std::fs::read_dir("/run/shipway")?.filter_map(Result::ok);
-    let mut ids = table.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let home = instance.home().canonicalize()?.display().to_string();
-    let is_ours = |id: &String| std::fs::read_to_string(format!("/run/shipway/{id}/home")).is_ok_and(|it| it == home);
-    ids.find(is_ours).context("no runtime folder names this home")
-}
-
 #[test]
 fn one_command_takes_a_program_to_a_scaled_service_and_every_replica_answers() -> Result<()> {
     let instance = Instance::new()?;
@@ -85,7 +77,7 @@ fn without_a_port_the_ones_it_listens_on_are_found_and_ctrl_c_removes_everything
     let apps: Value = serde_json::from_str(&instance.ok(&["ps", "--output", "json"])?)?;
     ensure!(apps == Value::Array(Vec::new()), "{apps}");
 
-    let id = instance_id(&instance)?;
+    let id = instance.id()?;
     instance.ok(&["down"])?;
     let residue = Residue::of(instance.home(), &id)?;
     ensure!(residue == Residue::default(), "{residue:?}");

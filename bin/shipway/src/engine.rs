@@ -31,6 +31,7 @@ use crate::down::layout;
 use crate::home::{Home, private_folder};
 use crate::instance::{CLUSTER_DOMAIN, Instance};
 use crate::listings::{is_ready, node_name};
+use crate::output::one_line;
 use crate::up::READY;
 
 /// The ports that services may have on the node.
@@ -70,7 +71,7 @@ pub(crate) async fn engine(home: Home, args: &UpArgs) -> Result<()> {
 
 /// Tells the command that started us why we end; it waits for one line.
 fn report(error: &anyhow::Error) {
-    say(&format!("{error:#}").replace('\n', " "));
+    say(&one_line(error).replace('\n', " "));
 }
 
 fn say(line: &str) {
@@ -106,8 +107,8 @@ impl Engine {
         private_folder(&home.path("pods"))?;
         let log = shipway_store::Log::open(&home.path("store"), shipway_store::Options::default());
         let log = log.with_context(|| format!("cannot open the store in {}", home.path("store").display()))?;
-        let network = Network::open(instance.network(&home)).await.context("cannot set the network up")?;
         let runtime = Runtime::new(layout(&home)).context("cannot set the container runtime up")?;
+        let network = Network::open(instance.network(&home)).await.context("cannot set the network up")?;
         let address = SocketAddr::from((instance.api_address(), 443));
         let mut config = Config::new(instance.service_subnet, address, NODE_PORTS);
         let key = TokenKey::open(&home.path("pki")).context("cannot open the key of service account tokens")?;

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     match start(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            output::tell(&format!("error: {error:#}"));
+            output::tell(&format!("error: {}", output::one_line(&error)));
             ExitCode::FAILURE
         }
     }

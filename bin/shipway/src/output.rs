@@ -112,6 +112,15 @@ impl Steps {
     }
 }
 
+/// An error and its causes; a cause that the error before it has told already is left out.
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| match line.is_empty() {
+        true => cause,
+        false if line.ends_with(&cause) => line,
+        false => format!("{line}: {cause}"),
+    })
+}
+
 impl shipway_package::Progress for Steps {
     fn step(&self, what: &str) {
         self.now(format!("packing: {what}"));
@@ -135,6 +144,10 @@ impl shipway_deploy::Progress for Steps {
         if self.bar.is_none() && self.printed.swap(ready + 1, Ordering::Relaxed) != ready + 1 {
             tell(&format!("replicas ready: {ready}/{wanted}"));
         }
+    }
+
+    fn failed(&self, what: &str) {
+        self.done(&format!("warning: {what}"));
     }
 }
 
@@ -164,6 +177,12 @@ impl LogLines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_cause_is_told_twice() {
+        let error = anyhow::anyhow!("no such file").context("cannot open x: no such file").context("cannot start");
+        assert_eq!(one_line(&error), "cannot start: cannot open x: no such file");
+    }
 
     #[test]
     fn ages_are_short() {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::json;
@@ -48,7 +49,18 @@ use crate::write::{Change, Part, create, manager, modify};
 const URI_LIMIT: usize = 16 * 1024;
 
 /// Answers a request. `identity` is none when the credential shown is not valid.
-pub(crate) async fn answer(
+///
+/// Boxed, so that the handlers are compiled here and once, not again in every crate that awaits them.
+pub(crate) fn answer(
+    server: ApiServer,
+    identity: Option<Arc<Identity>>,
+    request: Request<Body>,
+    stop: CancellationToken,
+) -> BoxFuture<'static, Response<Body>> {
+    Box::pin(answered(server, identity, request, stop))
+}
+
+async fn answered(
     server: ApiServer,
     identity: Option<Arc<Identity>>,
     request: Request<Body>,

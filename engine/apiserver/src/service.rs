@@ -154,13 +154,13 @@ impl ApiServer {
     }
 
     /// Serves TLS connections until stopped; then lets requests in flight end, watches at once.
-    pub async fn serve(
+    pub fn serve(
         &self,
         listener: TcpListener,
         tls: Arc<rustls::ServerConfig>,
         stop: CancellationToken,
-    ) -> Result<(), ApiError> {
-        server::serve(self.clone(), listener, tls, stop).await
+    ) -> BoxFuture<'static, Result<(), ApiError>> {
+        Box::pin(server::serve(self.clone(), listener, tls, stop))
     }
 
     /// Says where `GET /containerLogs/<namespace>/<pod>/<container>` for pods of a node is sent. A later registration

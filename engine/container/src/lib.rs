@@ -18,6 +18,7 @@ mod entry;
 mod error;
 mod exec;
 mod handover;
+mod kernel;
 mod layout;
 mod process;
 mod program;

@@ -15,6 +15,7 @@ mod replicaset;
 mod service_account;
 mod world;
 
+use futures::future::BoxFuture;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +26,11 @@ use crate::world::World;
 pub(crate) type Key = (String, String);
 
 /// Runs all controllers until stopped.
-pub async fn run(client: Client, stop: CancellationToken) {
+pub fn run(client: Client, stop: CancellationToken) -> BoxFuture<'static, ()> {
+    Box::pin(work(client, stop))
+}
+
+async fn work(client: Client, stop: CancellationToken) {
     let (world, watch) = World::new(&client, &stop);
     let (inventory, take_stock) = Inventory::new(&client, &stop);
     tokio::join!(

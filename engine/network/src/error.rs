@@ -36,6 +36,11 @@ pub enum NetworkError {
         #[source]
         source: io::Error,
     },
+    /// The kernel has no packet filter that services could be made of.
+    #[error(
+        "this kernel has no nftables, which services are made of: use one built with CONFIG_NF_TABLES, or load the module nf_tables"
+    )]
+    NoFilter,
     /// A network namespace could not be entered.
     #[error("cannot enter the network namespace {}: {source}", path.display())]
     Namespace {

@@ -61,6 +61,8 @@ impl Network {
     /// services go on working meanwhile. Must be called inside a runtime.
     pub async fn open(config: NetworkConfig) -> Result<Self, NetworkError> {
         config.check()?;
+        // First, since it changes nothing: a kernel that cannot filter packets is left as it was.
+        let table = Table::new(&config)?;
         forward_packets()?;
         let (connection, handle, _) =
             rtnetlink::new_connection().map_err(NetworkError::kernel("open a netlink socket"))?;
@@ -73,7 +75,7 @@ impl Network {
         let pods = Pods::new(config.pod_subnet, config.bridge(), &found.pods);
         let backends = watch::Sender::new(Backends::default());
         let addresses = found.pods.iter().map(|pod| pod.address).collect();
-        let services = Services::open(&config, addresses, backends.clone())?;
+        let services = Services::open(table, &config, addresses, backends.clone())?;
         let state = Arc::new(State { pods: Mutex::new(pods), services: Mutex::new(services), backends });
         let (leaving, left) = mpsc::channel(LEAVING);
         tokio::spawn(delete_leaving(left, state.clone(), config.clone()));

@@ -62,11 +62,11 @@ pub(crate) struct Services {
 impl Services {
     /// Lays the table and takes up what an earlier process programmed.
     pub(crate) fn open(
+        mut table: Table,
         config: &NetworkConfig,
         pods: BTreeSet<Ipv4Addr>,
         backends: tokio::sync::watch::Sender<Backends>,
     ) -> Result<Self, NetworkError> {
-        let mut table = Table::new(config)?;
         let programmed = table.open()?;
         table.set_hairpins(&pods.iter().copied().collect::<Vec<_>>())?;
         let owners = programmed

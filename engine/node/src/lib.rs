@@ -48,6 +48,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 use kube::runtime::watcher;
@@ -111,7 +112,11 @@ impl Node {
     }
 
     /// Registers the node and runs its pods until stopped. Containers go on; the next engine takes them up.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), NodeError> {
+    pub fn run(self, stop: CancellationToken) -> BoxFuture<'static, Result<(), NodeError>> {
+        Box::pin(self.work(stop))
+    }
+
+    async fn work(self, stop: CancellationToken) -> Result<(), NodeError> {
         let Self { client, machine, config, runs, streams } = self;
         let (subnet, length) = config.pod_subnet;
         let identity = heartbeat::Identity {

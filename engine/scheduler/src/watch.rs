@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -24,7 +25,11 @@ const NAME: &str = "default-scheduler";
 type Key = (String, String);
 
 /// Schedules until stopped.
-pub async fn run(client: Client, stop: CancellationToken) {
+pub fn run(client: Client, stop: CancellationToken) -> BoxFuture<'static, ()> {
+    Box::pin(work(client, stop))
+}
+
+async fn work(client: Client, stop: CancellationToken) {
     let queue = Arc::new(Queue::new());
     let waiting = Arc::new(Mutex::new(Waiting::default()));
     let (told, parked) = (queue.clone(), waiting.clone());

@@ -2,12 +2,13 @@
 //!
 //! Driven by watches of the Deployment and its pods; nothing is polled.
 
+use std::collections::HashSet;
 use std::pin::pin;
 use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use kube::api::LogParams;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -28,12 +29,16 @@ const ENDS: i32 = 2;
 pub trait Progress: Send + Sync {
     /// So many of so many replicas are ready.
     fn ready(&self, ready: u32, wanted: u32);
+
+    /// Something failed that is tried again: a volume that is not there, a kernel feature that is missing.
+    fn failed(&self, what: &str);
 }
 
 /// Applies the app and waits until all replicas of this revision are ready.
 pub async fn roll_out(client: &kube::Client, app: &App, progress: &dyn Progress) -> Result<(), DeployError> {
     let applied = apply_deployment(client, app).await?;
-    let mut rollout = Rollout { client, app, progress, generation: applied.metadata.generation.unwrap_or(0), ready: 0 };
+    let generation = applied.metadata.generation.unwrap_or(0);
+    let mut rollout = Rollout { client, app, progress, generation, ready: 0, told: HashSet::new() };
     rollout.follow().await
 }
 
@@ -43,6 +48,8 @@ struct Rollout<'a> {
     progress: &'a dyn Progress,
     generation: i64,
     ready: u32,
+    /// The failures that the progress has heard of.
+    told: HashSet<String>,
 }
 
 impl Rollout<'_> {
@@ -59,6 +66,13 @@ impl Rollout<'_> {
             .default_backoff()
             .applied_objects()
             .map(Result::ok);
+        let (events, writer) = reflector::store::<Event>();
+        let warnings = watcher::Config::default().fields("involvedObject.kind=Pod,type=Warning");
+        let changed_events = watcher(Api::<Event>::namespaced(self.client.clone(), namespace), warnings)
+            .default_backoff()
+            .reflect(writer)
+            .map(|_| None);
+        let changed_pods = futures::stream::select(changed_pods, changed_events);
         let mut changes = pin!(futures::stream::select(changed_pods, changed_deployment));
         self.progress.ready(0, self.app.replicas);
         let mut deadline = Instant::now() + PATIENCE;
@@ -73,7 +87,23 @@ impl Rollout<'_> {
                     deadline = Instant::now() + PATIENCE;
                 }
             }
+            self.tell_failures(&pods, &events);
             self.fail_early(&pods).await?;
+        }
+    }
+
+    /// Passes on, once each, what failed around pods of the app.
+    fn tell_failures(&mut self, pods: &Store<Pod>, events: &Store<Event>) {
+        let names: HashSet<String> = pods.state().iter().map(|pod| pod.name_any()).collect();
+        for event in events.state() {
+            let reason = event.reason.as_deref().unwrap_or("");
+            let Some(pod) = event.involved_object.name.as_deref().filter(|name| names.contains(*name)) else {
+                continue;
+            };
+            let what = format!("pod {pod}: {reason}: {}", event.message.as_deref().unwrap_or(""));
+            if reason.starts_with("Failed") && self.told.insert(what.clone()) {
+                self.progress.failed(&what);
+            }
         }
     }
 

@@ -45,6 +45,7 @@ impl Runtime {
         if !rustix::process::geteuid().is_root() {
             return Err(ContainerError::Unsupported("containers need root: run with sudo".to_owned()));
         }
+        crate::kernel::check()?;
         crate::layout::check_name("cgroup", &layout.cgroup)?;
         for folder in [&layout.state, &layout.run] {
             std::fs::create_dir_all(folder).map_err(ContainerError::io(format!("make {}", folder.display())))?;

@@ -27,7 +27,10 @@ pub(crate) struct Table {
 impl Table {
     /// A handle; changes nothing yet.
     pub(crate) fn new(config: &NetworkConfig) -> Result<Self, NetworkError> {
-        let socket = FilterSocket::open().map_err(NetworkError::kernel("open a netfilter socket"))?;
+        let socket = FilterSocket::open().map_err(|error| match error.raw_os_error() {
+            Some(libc::EPROTONOSUPPORT) => NetworkError::NoFilter,
+            _ => NetworkError::kernel("open a netfilter socket")(error),
+        })?;
         Ok(Self { socket, name: config.table(), config: config.clone() })
     }
 
