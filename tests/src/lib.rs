@@ -163,9 +163,10 @@ pub fn root() -> PathBuf {
     manifest.parent().map(PathBuf::from).unwrap_or(manifest)
 }
 
-/// A TCP port that is free right now.
+/// A port that nobody listens on, below those that the kernel gives to connections: none of these takes it meanwhile.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port())
+    let mut candidates = std::iter::repeat_with(|| fastrand::u16(10_000..30_000)).take(100);
+    candidates.find(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok()).context("no port is free")
 }
 
 /// Sends a signal to a process that the test started.

@@ -130,7 +130,7 @@ fn instances_run_side_by_side_without_touching_each_other() -> Result<()> {
         instance.ok(&["run", HELLO, "--port", &format!("{port}:8080"), "--detach"])?;
     }
     let asking = Loop::start(local(ports[1]));
-    let id = instance_id(&one)?;
+    let id = one.id()?;
     one.ok(&["down"])?;
     ensure!(Residue::of(one.home(), &id)? == Residue::default());
     std::thread::sleep(Duration::from_millis(300));
