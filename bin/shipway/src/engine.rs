@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures::FutureExt;
-use k8s_openapi::api::core::v1::Node as NodeObject;
+use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shipway_apiserver::pki::{Authority, KeyPairPem, TokenKey};
 use shipway_apiserver::{ApiServer, Config, Identity};
 use shipway_container::Runtime;
+use shipway_driver::Shared;
 use shipway_network::Network;
 use shipway_node::{Node, NodeConfig};
 use tokio::net::TcpListener;
@@ -152,10 +153,12 @@ impl Engine {
     }
 
     fn run_parts(&mut self, home: &Home, instance: &Instance, network: Network, runtime: Runtime) -> Result<()> {
+        let (pods, watching) = Shared::<Pod>::new(Api::all(self.client(Identity::scheduler())), self.stop.clone());
+        self.spawn("cache of pods", watching.map(Ok::<(), Infallible>));
         let controllers = self.client(Identity::controller("controllers"));
-        let controlling = shipway_controllers::run(controllers, self.stop.clone());
+        let controlling = shipway_controllers::run(controllers, pods.clone(), self.stop.clone());
         self.spawn("controllers", controlling.map(Ok::<(), Infallible>));
-        let scheduling = shipway_scheduler::run(self.client(Identity::scheduler()), self.stop.clone());
+        let scheduling = shipway_scheduler::run(self.client(Identity::scheduler()), pods, self.stop.clone());
         self.spawn("scheduler", scheduling.map(Ok::<(), Infallible>));
         let proxy = self.client(Identity::controller("service-proxy"));
         self.spawn("service proxy", shipway_network::proxy(proxy, network.clone(), self.stop.clone()));

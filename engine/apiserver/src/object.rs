@@ -212,9 +212,11 @@ impl Object {
 
 /// Encodes an object for the store: `kind`, `apiVersion`, `metadata` first, as clients know it, and no `resourceVersion`.
 pub(crate) fn canonical(object: &Value) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(1024);
+    let mut bytes = Vec::with_capacity(4096);
     let encoded = Canonical(object).serialize(&mut serde_json::Serializer::new(&mut bytes));
     encoded.expect("a JSON value can be encoded");
+    // It is kept for as long as the object lives.
+    bytes.shrink_to_fit();
     bytes
 }
 

@@ -16,7 +16,9 @@ mod service_account;
 mod world;
 
 use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
+use shipway_driver::Shared;
 use tokio_util::sync::CancellationToken;
 
 use crate::inventory::Inventory;
@@ -25,13 +27,13 @@ use crate::world::World;
 /// Namespace and name of an object.
 pub(crate) type Key = (String, String);
 
-/// Runs all controllers until stopped.
-pub fn run(client: Client, stop: CancellationToken) -> BoxFuture<'static, ()> {
-    Box::pin(work(client, stop))
+/// Runs all controllers until stopped, over a cache of pods which somebody else drives.
+pub fn run(client: Client, pods: Shared<Pod>, stop: CancellationToken) -> BoxFuture<'static, ()> {
+    Box::pin(work(client, pods, stop))
 }
 
-async fn work(client: Client, stop: CancellationToken) {
-    let (world, watch) = World::new(&client, &stop);
+async fn work(client: Client, pods: Shared<Pod>, stop: CancellationToken) {
+    let (world, watch) = World::new(&client, &pods, &stop);
     let (inventory, take_stock) = Inventory::new(&client, &stop);
     tokio::join!(
         watch,

@@ -9,7 +9,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
-use shipway_driver::{Change, Queue, Recorder, cached, drive};
+use shipway_driver::{Change, Queue, Recorder, Shared, cached, drive};
 use tokio_util::sync::CancellationToken;
 
 use crate::owned::Unseen;
@@ -43,7 +43,11 @@ pub(crate) struct Queues {
 
 impl World {
     /// The world and the future that keeps it up to date.
-    pub(crate) fn new(client: &Client, stop: &CancellationToken) -> (Self, impl Future<Output = ()> + Send + use<>) {
+    pub(crate) fn new(
+        client: &Client,
+        pods: &Shared<Pod>,
+        stop: &CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let queues = Arc::new(Queues::default());
         let all = watcher::Config::default;
         let wake = queues.clone();
@@ -60,9 +64,7 @@ impl World {
                 wake.services.add(key(&**change.object()));
             });
         let (wake, known, sets) = (queues.clone(), services.clone(), replica_sets.clone());
-        let (pods, watch_pods) = cached::<Pod>(Api::all(client.clone()), all(), stop.clone(), move |change| {
-            wake.pod(change, &known, &sets);
-        });
+        pods.listen(move |change| wake.pod(change, &known, &sets));
         let wake = queues.clone();
         let (slices, watch_slices) =
             cached::<EndpointSlice>(Api::all(client.clone()), all(), stop.clone(), move |change| {
@@ -76,16 +78,9 @@ impl World {
         });
         let recorder = Recorder::new(client.clone(), "controllers", "");
         let client = client.clone();
-        let world = Self { client, recorder, deployments, replica_sets, pods, services, slices, queues };
+        let world = Self { client, recorder, deployments, replica_sets, pods: pods.store(), services, slices, queues };
         let watching = async {
-            tokio::join!(
-                watch_deployments,
-                watch_replica_sets,
-                watch_services,
-                watch_pods,
-                watch_slices,
-                watch_namespaces
-            );
+            tokio::join!(watch_deployments, watch_replica_sets, watch_services, watch_slices, watch_namespaces);
         };
         (world, watching)
     }

@@ -1,7 +1,8 @@
 //! One list and watch of a kind: keeps the newest state in a store and tells of every change, also of objects that
 //! went away while the watch was broken.
 //!
-//! The store is updated before the change is told, so that the callee may look at it.
+//! The store is updated before the change is told, so that the callee may look at it. What nobody here reads, the books
+//! of who owns which field, is not kept: they are often larger than the object.
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -70,7 +71,7 @@ where
     F: Fn(&Change<K>),
 {
     async fn run(mut self, api: Api<K>, config: watcher::Config, stop: CancellationToken) {
-        let events = watcher(api, config).default_backoff();
+        let events = watcher(api, config).default_backoff().modify(|object| object.meta_mut().managed_fields = None);
         pin_mut!(events);
         loop {
             let event = tokio::select! {
@@ -91,7 +92,8 @@ where
             watcher::Event::InitDone => self.take_relist(event),
             watcher::Event::Apply(object) => {
                 self.writer.apply_watcher_event(event);
-                (self.on_change)(&Change::Applied(Arc::new(object.clone())));
+                let kept = self.store.get(&ObjectRef::from_obj(object));
+                (self.on_change)(&Change::Applied(kept.unwrap_or_else(|| Arc::new(object.clone()))));
             }
             watcher::Event::Delete(object) => {
                 self.writer.apply_watcher_event(event);

@@ -7,7 +7,9 @@
 mod cache;
 mod queue;
 mod recorder;
+mod shared;
 
 pub use cache::{Change, cached};
 pub use queue::{Queue, drive};
 pub use recorder::{EventKind, Recorder};
+pub use shared::Shared;

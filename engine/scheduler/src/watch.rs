@@ -12,7 +12,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Client, Resource, ResourceExt};
 use serde_json::json;
-use shipway_driver::{Change, EventKind, Queue, Recorder, cached, drive};
+use shipway_driver::{Change, EventKind, Queue, Recorder, Shared, cached, drive};
 use tokio_util::sync::CancellationToken;
 
 use crate::snapshot::is_finished;
@@ -24,31 +24,28 @@ const NAME: &str = "default-scheduler";
 /// Namespace and name of a pod.
 type Key = (String, String);
 
-/// Schedules until stopped.
-pub fn run(client: Client, stop: CancellationToken) -> BoxFuture<'static, ()> {
-    Box::pin(work(client, stop))
+/// Schedules the pods of a cache, which somebody else drives, until stopped.
+pub fn run(client: Client, pods: Shared<Pod>, stop: CancellationToken) -> BoxFuture<'static, ()> {
+    Box::pin(work(client, pods, stop))
 }
 
-async fn work(client: Client, stop: CancellationToken) {
+async fn work(client: Client, pods: Shared<Pod>, stop: CancellationToken) {
     let queue = Arc::new(Queue::new());
     let waiting = Arc::new(Mutex::new(Waiting::default()));
     let (told, parked) = (queue.clone(), waiting.clone());
-    let (pods, watch_pods) =
-        cached::<Pod>(Api::all(client.clone()), watcher::Config::default(), stop.clone(), move |change| {
-            pod_changed(change, &told, &parked);
-        });
+    pods.listen(move |change| pod_changed(change, &told, &parked));
     let (told, parked) = (queue.clone(), waiting.clone());
     let (nodes, watch_nodes) =
         cached::<Node>(Api::all(client.clone()), watcher::Config::default(), stop.clone(), move |_| {
             lock(&parked).retry_all(&told);
         });
     let recorder = Recorder::new(client.clone(), NAME, "");
-    let scheduler = Arc::new(Scheduler { client, pods, nodes, waiting, recorder });
+    let scheduler = Arc::new(Scheduler { client, pods: pods.store(), nodes, waiting, recorder });
     let scheduling = drive(queue, 1, stop, move |key| {
         let scheduler = scheduler.clone();
         async move { scheduler.schedule(key).await }
     });
-    tokio::join!(watch_pods, watch_nodes, scheduling);
+    tokio::join!(watch_nodes, scheduling);
 }
 
 /// What is known beside the watches.

@@ -1,0 +1,68 @@
+//! One cached watch that several parts of a process read: one decoding and one copy of a kind with many objects.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kube::runtime::reflector::{Lookup, Store};
+use kube::runtime::watcher;
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::{Change, cached};
+
+type Listener<K> = Box<dyn Fn(&Change<K>) + Send>;
+
+/// A cache and whoever wants to hear of its changes; cheap to clone.
+pub struct Shared<K>
+where
+    K: Lookup + Clone + 'static,
+    <K as Lookup>::DynamicType: Eq + Hash + Clone,
+{
+    store: Store<K>,
+    listeners: Arc<Mutex<Vec<Listener<K>>>>,
+}
+
+impl<K> Clone for Shared<K>
+where
+    K: Lookup + Clone + 'static,
+    <K as Lookup>::DynamicType: Eq + Hash + Clone,
+{
+    fn clone(&self) -> Self {
+        Self { store: self.store.clone(), listeners: self.listeners.clone() }
+    }
+}
+
+impl<K> Shared<K>
+where
+    K: Resource + Lookup + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    <K as Resource>::DynamicType: Default,
+    <K as Lookup>::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
+{
+    /// The cache and the future that must be driven to keep it.
+    pub fn new(api: Api<K>, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
+        let listeners: Arc<Mutex<Vec<Listener<K>>>> = Arc::default();
+        let told = listeners.clone();
+        let (store, watching) = cached(api, watcher::Config::default(), stop, move |change| {
+            lock(&told).iter().for_each(|listener| listener(change));
+        });
+        (Self { store, listeners }, watching)
+    }
+
+    /// The objects.
+    pub fn store(&self) -> Store<K> {
+        self.store.clone()
+    }
+
+    /// Tells of what is there and of every later change.
+    pub fn listen(&self, listener: impl Fn(&Change<K>) + Send + 'static) {
+        let mut listeners = lock(&self.listeners);
+        self.store.state().into_iter().for_each(|object| listener(&Change::Applied(object)));
+        listeners.push(Box::new(listener));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
