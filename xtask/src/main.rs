@@ -42,6 +42,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whether nothing may be left out for want of a network.
+pub(crate) fn in_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|told| told == "true")
+}
+
 /// The folder of the workspace.
 fn root() -> PathBuf {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
