@@ -209,6 +209,10 @@ pub(crate) fn examples(options: &Options) -> Result<Ran> {
         let why = "name a checkout's examples with --kube-examples DIR; the published crates have none";
         return Ok(Ran::NotRun(why.to_owned()));
     };
+    let kubectl = match tools::kubernetes(36) {
+        Ok(tools) => tools.kubectl,
+        Err(error) => return Ok(Ran::Unavailable(format!("{error:#}"))),
+    };
     let checkout = examples.parent().context("the examples have a workspace around them")?;
     let work = folder()?.join("kube-examples");
     if !work.exists() {
@@ -218,7 +222,6 @@ pub(crate) fn examples(options: &Options) -> Result<Ran> {
     ensure!(build.status.success(), "the examples cannot be built: {}", last_lines(&text(&build.stderr)));
     let instance = cluster()?;
     let programs = work.with_file_name("target").join("debug/examples");
-    let kubectl = tools::kubernetes(36)?.kubectl;
     let mut judged = Vec::new();
     for example in EXAMPLES {
         judged.push(example.judge(&programs, &instance)?);
