@@ -6,9 +6,11 @@ mod images;
 mod known;
 mod residue;
 
+use std::io::{ErrorKind, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -21,6 +23,9 @@ pub use images::Image;
 pub use known::Known;
 pub use residue::Residue;
 pub use rustix::process::Signal;
+
+/// How long a command that is given input may take.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// An instance that is taken down when it is dropped.
 pub struct Instance {
@@ -193,12 +198,23 @@ pub fn wait_for(what: &str, patience: Duration, mut holds: impl FnMut() -> Resul
     }
 }
 
-/// Gives a command something to read and runs it to its end.
+/// Gives a command something to read and runs it to its end, which has to come within two minutes.
 pub fn with_input(command: &mut Command, input: &str) -> Result<Output> {
-    use std::io::Write;
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    child.stdin.take().context("the input is piped")?.write_all(input.as_bytes())?;
-    Ok(child.wait_with_output()?)
+    let (pid, (done, ending)) = (child.id(), channel::<()>());
+    let guard = std::thread::spawn(move || {
+        ending.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) && kill(pid, Signal::KILL).is_ok()
+    });
+    match child.stdin.take().context("the input is piped")?.write_all(input.as_bytes()) {
+        // It may end without having read anything.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        other => other?,
+    }
+    let output = child.wait_with_output()?;
+    drop(done);
+    let killed = guard.join().map_err(|_| anyhow::anyhow!("the guard of a command panicked"))?;
+    ensure!(!killed, "{command:?} was killed after {PATIENCE:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(output)
 }
 
 fn succeeded(what: &str, output: &Output) -> Result<String> {

@@ -166,6 +166,26 @@ fn a_client_that_goes_away_takes_its_command_with_it() -> Result<()> {
 }
 
 #[test]
+fn what_a_client_sent_before_it_went_away_reaches_its_command_and_then_the_end_of_input() -> Result<()> {
+    let Some(cluster) = Cluster::start()? else { return Ok(()) };
+    cluster.pod("box", "sleep 1000", &json!({}))?;
+    for (number, kubectl) in cluster.kubectls.iter().enumerate() {
+        let script = format!("cat > /{number}; sleep 0.3; echo end >> /{number}");
+        let mut exec = cluster.kubectl(kubectl, &["exec", "-i", "box", "--", "/bin/sh", "-c", &script]);
+        let mut child = exec.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        child.stdin.as_mut().context("piped")?.write_all(b"words\n")?;
+        let path = format!("/{number}");
+        let file = || cluster.ok(&["exec", "box", "--", "cat", &path]);
+        wait_for("the words to arrive", Duration::from_secs(10), || Ok(file()? == "words\n"))?;
+        child.kill()?;
+        child.wait()?;
+        let what = format!("the command of {} to end by itself", kubectl.display());
+        wait_for(&what, Duration::from_secs(10), || Ok(file()? == "words\nend\n"))?;
+    }
+    Ok(())
+}
+
+#[test]
 fn files_are_copied_in_and_out() -> Result<()> {
     let Some(cluster) = Cluster::start()? else { return Ok(()) };
     cluster.pod("box", "mkdir -p /data; sleep 1000", &json!({}))?;

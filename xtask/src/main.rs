@@ -42,6 +42,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whether nothing may be left out for want of a package registry: `SHIPWAY_ALL=true`.
+pub(crate) fn needs_all() -> bool {
+    std::env::var_os("SHIPWAY_ALL").is_some_and(|told| told == "true")
+}
+
 /// The folder of the workspace.
 fn root() -> PathBuf {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));

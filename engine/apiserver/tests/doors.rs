@@ -265,3 +265,26 @@ async fn a_stop_ends_watches_and_the_server() {
     assert_eq!(code, 200);
     tokio::time::timeout(std::time::Duration::from_secs(3), listening.task).await.unwrap().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_that_ends_in_time_ends_its_body_and_leaves_the_connection_open() {
+    let listening = Listening::new().await;
+    let admin = listening.authority.issue_client(&Identity::admin()).unwrap();
+    listening.cluster.post(CONFIG_MAPS, &config_map("a", &json!({}), "x")).await.ok();
+    let mut stream = listening.connect(Some(&admin), false).await;
+    for more in ["", "&allowWatchBookmarks=true", "&labelSelector=none"] {
+        let request = format!("GET {CONFIG_MAPS}?watch=1&timeoutSeconds=1{more} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut reply = Vec::new();
+        let whole = async {
+            while !reply.ends_with(b"\r\n0\r\n\r\n") {
+                assert_ne!(stream.read_buf(&mut reply).await.unwrap(), 0, "the connection was closed");
+            }
+        };
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(5), whole).await;
+        let text = String::from_utf8_lossy(&reply).to_lowercase();
+        assert!(waited.is_ok(), "the body has no end: {text}");
+        assert!(text.starts_with("http/1.1 200") && text.contains("\r\ntransfer-encoding: chunked"), "{text}");
+        assert!(!text.contains("\r\nconnection: close"), "{text}");
+    }
+}

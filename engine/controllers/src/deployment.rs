@@ -127,13 +127,17 @@ impl Rollout {
         self.deployments.patch_status(&self.key.1, &PatchParams::default(), &patch).await.map(|_| ())
     }
 
-    /// Gives the current revision the highest number, also when an older template came back.
+    /// Gives the current revision the highest number, also when an older template came back, and what the deployment is
+    /// annotated with by now, such as the cause of the change.
     async fn number(&self, current: &ReplicaSet) -> Result<(), kube::Error> {
         let highest = revision::highest(&self.owned);
         let own = revision::number(current);
         let wanted = if own == highest && own > 0 { own } else { highest + 1 };
-        if own != wanted {
-            let patch = json!({ "metadata": { "annotations": { REVISION: wanted.to_string() } } });
+        let mut annotations = revision::inherited(&self.deployment);
+        annotations.insert(REVISION.to_owned(), wanted.to_string());
+        annotations.retain(|key, value| current.annotations().get(key) != Some(value));
+        if !annotations.is_empty() {
+            let patch = json!({ "metadata": { "annotations": annotations } });
             self.sets.patch(&current.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
         }
         if self.deployment.annotations().get(REVISION) != Some(&wanted.to_string()) {
@@ -163,6 +167,9 @@ impl Rollout {
     }
 
     fn tell_scaled(&self, set: &ReplicaSet, from: i32, to: i32) {
+        if from == to {
+            return;
+        }
         let direction = if to > from { "up" } else { "down" };
         let message = format!("Scaled {direction} replica set {} from {from} to {to}", set.name_any());
         let about = self.deployment.object_ref(&());

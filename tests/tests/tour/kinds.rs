@@ -69,6 +69,9 @@ pub(crate) const STEPS: &[Step] = &[
     run("create secret docker-registry pull --docker-server=r.example --docker-username=u --docker-password=p")
         .prints("secret/pull created\n"),
     run("get secret pull -o jsonpath={.type}").prints("kubernetes.io/dockerconfigjson"),
+    run("create secret tls door --cert=door.crt --key=door.key").prints("secret/door created\n"),
+    run("get secret door -o jsonpath={.type}").prints("kubernetes.io/tls"),
+    run("describe secret key").says(&["Type:  Opaque", "word:  6 bytes"]).lacks(&["sesame"]),
     run("create job once --image=busybox:stable -- true").prints("job.batch/once created\n"),
     run("get job once").says(&["COMPLETIONS", "DURATION"]),
     run("create cronjob nightly --image=busybox:stable --schedule='0 3 * * *' -- true")

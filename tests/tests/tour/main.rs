@@ -92,5 +92,11 @@ fn files(instance: &Instance) -> Result<()> {
         std::fs::create_dir_all(path.parent().context("a file has a folder")?)?;
         std::fs::write(path, text)?;
     }
+    // A certificate and its key that are at hand: the administrator's own.
+    for (name, field) in [("door.crt", "client-certificate-data"), ("door.key", "client-key-data")] {
+        let template = format!("go-template={{{{index (index .users 0).user \"{field}\" | base64decode}}}}");
+        let text = instance.kubectl(&["config", "view", "--raw", "--output", &template]).context("no kubectl")??;
+        std::fs::write(instance.home().join(name), text)?;
+    }
     Ok(())
 }

@@ -14,6 +14,7 @@ const SKY: &str =
 const GREY: &str =
     "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: sky\n  labels: {kind: sky}\ndata:\n  colour: grey\n";
 const WRONG: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: wrong}\ndatum: {a: b}\n";
+const WRONG_TOO: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: wrong-too}\ndatum: {a: b}\n";
 const NO_VALUE: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: 'Not Valid'}\n";
 
 pub(crate) const STEPS: &[Step] = &[
@@ -50,9 +51,30 @@ pub(crate) const STEPS: &[Step] = &[
     run("label configmap sky weather=fine").prints("configmap/sky labeled\n"),
     run("label configmap sky weather=bad").fails().says(&["'weather' already has a value (fine)"]),
     run("label configmap sky weather=bad --overwrite").prints("configmap/sky labeled\n"),
+    run("label configmap sky --list").says(&["kind=sky", "weather=bad"]),
     run("label configmap sky weather-").prints("configmap/sky unlabeled\n"),
     run("annotate configmap sky note='a long word'").prints("configmap/sky annotated\n"),
+    run("annotate configmap sky --list").says(&["note=a long word"]),
     run("annotate configmap sky note-").prints("configmap/sky annotated\n"),
+    run("create configmap dry --from-literal=a=b --dry-run=server -o jsonpath={.metadata.uid}").says(&["-"]),
+    run("get configmap dry").fails().says(&["not found"]),
+    run("create -f - --validate=warn")
+        .reads(WRONG)
+        .says(&["Warning: unknown field \"datum\"", "configmap/wrong created"]),
+    run("create -f - --validate=ignore --dry-run=server")
+        .reads(WRONG_TOO)
+        .says(&["configmap/wrong-too created"])
+        .lacks(&["Warning"]),
+    run("replace --force -f -").reads(GREY).says(&["configmap \"sky\" deleted", "configmap/sky replaced"]),
+    run("get configmap sky -o jsonpath={.data}").prints("{\"colour\":\"grey\"}"),
+    run("patch configmap sky --type=merge -p '{\"data\":{\"more\":\"2\"}}'").prints("configmap/sky patched\n"),
+    run("create -f colours/base.yaml --save-config").prints("configmap/colours created\n"),
+    run("apply edit-last-applied configmap/colours").prints("configmap/colours edited\n"),
+    run("apply edit-last-applied configmap/colours").says(&["no changes made"]),
+    run("apply view-last-applied configmap/colours").says(&["first: green"]),
+    run("get -f colours/base.yaml -o name").prints("configmap/colours\n"),
+    run("describe -f colours/base.yaml").says(&["first:\n----\nblue"]),
+    run("delete -f colours/base.yaml").says(&["configmap \"colours\" deleted"]),
     run("create configmap sky2 --from-file=colours/base.yaml --dry-run=client -o name").prints("configmap/sky2\n"),
     run("kustomize colours").says(&["name: my-colours", "team: paint"]),
     run("apply -k colours").prints("configmap/my-colours created\n"),
@@ -60,6 +82,8 @@ pub(crate) const STEPS: &[Step] = &[
     run("delete -k colours").says(&["configmap \"my-colours\" deleted"]),
     run("wait --for=jsonpath={.data.more}=2 configmap/sky --timeout=5s").prints("configmap/sky condition met\n"),
     run("wait --for=delete configmap/my-colours --timeout=5s"),
+    run("wait --for=create configmap/sky --timeout=5s").prints("configmap/sky condition met\n"),
+    run("wait --for=create configmap/none --timeout=1s").fails().says(&["timed out"]),
     run("wait --for=jsonpath={.data.more}=9 configmap/sky --timeout=1s").fails().says(&["timed out"]),
     run("create namespace short-lived").prints("namespace/short-lived created\n"),
     run("delete namespace short-lived --timeout=30s").says(&["namespace \"short-lived\" deleted"]),

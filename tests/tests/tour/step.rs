@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use shipway_tests::{Instance, with_input};
 
+/// Stands for the name of the node.
+const NODE: &str = "{node}";
+
 /// A command line and what it must answer.
 #[derive(Clone, Copy)]
 pub(crate) struct Step {
@@ -74,7 +77,13 @@ impl Step {
 
     fn output(&self, instance: &Instance, namespace: &str) -> Result<Output> {
         let mut command = instance.kubectl_command().context("no kubectl")?;
-        command.args(["--namespace", namespace]).args(words(self.line)).current_dir(instance.home());
+        let line = if self.line.contains(NODE) {
+            let asked = instance.kubectl(&["get", "nodes", "--output=jsonpath={.items[0].metadata.name}"]);
+            self.line.replace(NODE, &asked.context("no kubectl")??)
+        } else {
+            self.line.to_owned()
+        };
+        command.args(["--namespace", namespace]).args(words(&line)).current_dir(instance.home());
         // `edit` changes what stands in the file, as a person would.
         command.env("KUBE_EDITOR", "sed -i s/blue/green/");
         with_input(&mut command, self.input)

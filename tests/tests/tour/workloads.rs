@@ -43,6 +43,12 @@ pub(crate) const STEPS: &[Step] = &[
     run("scale deployment/web --replicas=1 --current-replicas=9").fails().says(&["Expected replicas to be 9, was 3"]),
     run("get deployment web -o jsonpath={.spec.replicas}").prints("3"),
     run("get --raw /apis/apps/v1/namespaces/workloads/deployments/web/scale").says(&["\"kind\":\"Scale\"", "app=web"]),
+    run("get deployment web --subresource=status -o jsonpath={.status.readyReplicas}").says(&["3"]).soon(),
+    run("patch deployment web --subresource=scale --type=merge -p '{\"spec\":{\"replicas\":2}}'")
+        .prints("scale.autoscaling/web patched\n"),
+    run("get deployment web --subresource=scale -o jsonpath='{.kind} {.spec.replicas}'").prints("Scale 2"),
+    run("exec deployment/web -- nginx -v").says(&["nginx version"]),
+    run("logs deployment/web --tail=1").says(&["start worker process"]),
     run("rollout history deployment/web").says(&["REVISION", "CHANGE-CAUSE", "1         <none>"]),
     run("set image deployment/web web=nginx:1.15.4").prints("deployment.apps/web image updated\n"),
     run("annotate deployment/web kubernetes.io/change-cause='an older server'").says(&["annotated"]),
@@ -74,6 +80,7 @@ pub(crate) const STEPS: &[Step] = &[
     run("set selector service/web app=nobody").prints("service/web selector updated\n"),
     run("get service web -o jsonpath={.spec.selector.app}").prints("nobody"),
     run("create service nodeport door --tcp=80:80").prints("service/door created\n"),
+    run("create service loadbalancer front --tcp=8097:80").prints("service/front created\n"),
     run("create service clusterip headless --clusterip=None").prints("service/headless created\n"),
     run("create service externalname away --external-name=example.com").prints("service/away created\n"),
     run("get services -o custom-columns=NAME:.metadata.name,TYPE:.spec.type").says(&[

@@ -29,14 +29,18 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// The ignored tests of the published crates.
 pub(crate) fn tests(_: &Options) -> Result<Ran> {
     let work = workspace()?;
-    let build = cargo(&work).args(["test", "--workspace", "--lib", "--no-run", "--features", FEATURES]).output()?;
+    // Built as a whole and run by themselves: cargo takes features of several packages for a whole workspace only.
+    let mut build = cargo(&work);
+    build.args(["test", "--workspace", "--lib", "--no-run", "--message-format=json", "--features", FEATURES]);
+    let build = build.output()?;
     ensure!(build.status.success(), "the crates' tests cannot be built: {}", last_lines(&text(&build.stderr)));
     let instance = cluster()?;
     let mut judged = Vec::new();
     for name in CRATES {
-        let mut command = cargo(&work);
-        command.args(["test", "--package", name, "--lib", "--features", FEATURES, "--"]);
-        command.args(["--ignored", "--test-threads=1"]).env("KUBECONFIG", instance.kubeconfig());
+        let program = program(&text(&build.stdout), name).with_context(|| format!("{name} has no tests"))?;
+        let mut command = Command::new(program);
+        command.args(["--ignored", "--test-threads=1"]).current_dir(work.join(name));
+        command.env("KUBECONFIG", instance.kubeconfig()).env("RUST_BACKTRACE", "0");
         let output = command.output()?;
         let printed = text(&output.stdout);
         let before = judged.len();
@@ -44,6 +48,14 @@ pub(crate) fn tests(_: &Options) -> Result<Ran> {
         ensure!(judged.len() > before, "no test of {name} ran: {}", last_lines(&text(&output.stderr)));
     }
     Ok(Ran::Tests(judged))
+}
+
+/// The program with the tests of a crate, among the messages of its build.
+fn program(messages: &str, name: &str) -> Option<PathBuf> {
+    let library = name.replace('-', "_");
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut tests = messages.filter(|it| it["profile"]["test"] == true && it["target"]["name"] == library);
+    tests.find_map(|it| it["executable"].as_str().map(PathBuf::from))
 }
 
 /// A line of the test runner, with what a failed test said.
@@ -128,6 +140,8 @@ fn cargo(work: &Path) -> Command {
     command.current_dir(work);
     forget_cargo(&mut command);
     command.env("CARGO_TARGET_DIR", work.with_file_name("target")).env("RUST_BACKTRACE", "0");
+    // With what a debugger wants it takes ten times the room.
+    command.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_INCREMENTAL", "0");
     command
 }
 
@@ -195,6 +209,10 @@ pub(crate) fn examples(options: &Options) -> Result<Ran> {
         let why = "name a checkout's examples with --kube-examples DIR; the published crates have none";
         return Ok(Ran::NotRun(why.to_owned()));
     };
+    let kubectl = match tools::kubernetes(36) {
+        Ok(tools) => tools.kubectl,
+        Err(error) => return Ok(Ran::Unavailable(format!("{error:#}"))),
+    };
     let checkout = examples.parent().context("the examples have a workspace around them")?;
     let work = folder()?.join("kube-examples");
     if !work.exists() {
@@ -204,7 +222,6 @@ pub(crate) fn examples(options: &Options) -> Result<Ran> {
     ensure!(build.status.success(), "the examples cannot be built: {}", last_lines(&text(&build.stderr)));
     let instance = cluster()?;
     let programs = work.with_file_name("target").join("debug/examples");
-    let kubectl = tools::kubernetes(36)?.kubectl;
     let mut judged = Vec::new();
     for example in EXAMPLES {
         judged.push(example.judge(&programs, &instance)?);
@@ -257,6 +274,15 @@ impl Example {
         }
         Ok((child.wait()?, text(&std::fs::read(said)?)))
     }
+}
+
+#[test]
+fn the_program_of_a_build_is_found() {
+    let messages = "nonsense\n\
+        {\"target\":{\"name\":\"kube_client\"},\"profile\":{\"test\":false},\"executable\":null}\n\
+        {\"target\":{\"name\":\"kube_client\"},\"profile\":{\"test\":true},\"executable\":\"/a\"}";
+    assert_eq!(program(messages, "kube-client"), Some(PathBuf::from("/a")));
+    assert_eq!(program(messages, "kube"), None);
 }
 
 #[test]

@@ -1,36 +1,40 @@
 //! The black-box tests of this tree that drive kubectl and helm, with the versions that clients have.
 
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{Judged, Options, Ran, Verdict, tools};
+use super::tools::{self, Tools};
+use super::{Judged, Options, Ran, Verdict};
 use crate::root;
 
 /// The tour with the oldest kubectl that counts.
 pub(crate) fn kubectl_1_33(_: &Options) -> Result<Ran> {
-    tour(&tools::kubernetes(33)?.kubectl)
+    with(33, |tools| steps(test("tour").env("KUBECTL", &tools.kubectl)))
 }
 
 /// The tour with the kubectl of the server's own version.
 pub(crate) fn kubectl_1_36(_: &Options) -> Result<Ran> {
-    tour(&tools::kubernetes(36)?.kubectl)
+    with(36, |tools| steps(test("tour").env("KUBECTL", &tools.kubectl)))
 }
 
 /// A chart from its installation to its removal.
 pub(crate) fn helm(_: &Options) -> Result<Ran> {
-    let tools = tools::kubernetes(36)?;
-    steps(test("helm").env("HELM", tools.helm).env("KUBECTL", tools.kubectl))
+    with(36, |tools| steps(test("helm").env("HELM", &tools.helm).env("KUBECTL", &tools.kubectl)))
 }
 
-fn tour(kubectl: &Path) -> Result<Ran> {
-    steps(test("tour").env("KUBECTL", kubectl))
+/// Runs a suite with the programs of that minor version of Kubernetes.
+fn with(minor: u32, suite: impl FnOnce(&Tools) -> Result<Ran>) -> Result<Ran> {
+    match tools::kubernetes(minor) {
+        Ok(tools) => suite(&tools),
+        Err(error) => Ok(Ran::Unavailable(format!("{error:#}"))),
+    }
 }
 
 fn test(name: &str) -> Command {
     let mut command = Command::new("cargo");
-    command.args(["test", "--quiet", "--package", "shipway-tests", "--test", name, "--", "--nocapture"]);
+    // With the features of the whole workspace, so that nothing is built which `cargo xtask test` has not built already.
+    command.args(["test", "--quiet", "--workspace", "--test", name, "--", "--nocapture"]);
     crate::forget_cargo(&mut command);
     command.current_dir(root());
     command
@@ -53,7 +57,7 @@ fn step(line: &str) -> Option<Judged> {
     let (name, verdict) = line.strip_prefix("step ")?.split_once(" ... ")?;
     let verdict = match verdict.split_once(": ") {
         _ if verdict.starts_with("ok") => Verdict::Passed,
-        Some(("known", why)) => Verdict::Skipped(format!("known to fail: {why}")),
+        Some(("known", why)) => Verdict::Known(why.to_owned()),
         _ => Verdict::Failed(verdict.trim_start_matches("FAILED: ").to_owned()),
     };
     Some((name.to_owned(), verdict))
@@ -68,6 +72,7 @@ pub(crate) fn last_lines(text: &str) -> String {
 #[test]
 fn steps_are_read() {
     assert_eq!(step("step a: b ... ok"), Some(("a: b".to_owned(), Verdict::Passed)));
+    assert_eq!(step("step b ... known: x: y"), Some(("b".to_owned(), Verdict::Known("x: y".to_owned()))));
     assert_eq!(step("step c ... FAILED: x"), Some(("c".to_owned(), Verdict::Failed("x".to_owned()))));
     assert_eq!(step("running 1 test"), None);
 }

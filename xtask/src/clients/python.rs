@@ -18,7 +18,10 @@ pub(crate) fn tests(options: &Options) -> Result<Ran> {
         let why = "name a checkout's kubernetes/e2e_test with --python-suite DIR; the published package has no tests";
         return Ok(Ran::NotRun(why.to_owned()));
     };
-    let python = tools::python(&PACKAGES)?;
+    let python = match tools::python(&PACKAGES) {
+        Ok(python) => python,
+        Err(error) => return Ok(Ran::Unavailable(format!("{error:#}"))),
+    };
     // The tests import each other through the package and name their files from beside it, so they go where it is.
     let ask = "import kubernetes, os; print(os.path.dirname(os.path.dirname(kubernetes.__file__)))";
     let asked = Command::new(&python).args(["-c", ask]).output().context("cannot run python")?;

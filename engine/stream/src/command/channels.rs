@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{RemoteCommand, SIZE_MAX, Size, Wanted};
 use crate::channel::{Outgoing, Packet, Packets, inlet, queue};
-use crate::converse::{Encode, Events, converse, write};
+use crate::converse::{Encode, Events, Writer, converse};
 use crate::error::StreamError;
 use crate::outcome::Outcome;
 use crate::websocket::{self, Decoder, Event};
@@ -63,7 +63,7 @@ where
         }
         Ok(())
     };
-    converse(reader.read(from), working, write(to, Encoding, waiting)).await
+    converse(reader.read(from), working, Writer { io: to, encoding: Encoding, queue: waiting }).await
 }
 
 struct Reader {
@@ -170,7 +170,7 @@ mod tests {
         serving.await.unwrap().unwrap();
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_client_that_goes_away_ends_the_command() {
         let (client, server) = tokio::io::duplex(1024);
         let (alive, mut ended) = mpsc::channel::<()>(1);
@@ -181,6 +181,35 @@ mod tests {
         drop(client);
         assert_eq!(ended.recv().await, None);
         serving.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_client_sent_before_it_went_away_is_taken_and_its_end_is_the_inputs() {
+        let (mut client, server) = tokio::io::duplex(1024 * 1024);
+        let (told, mut taken) = mpsc::channel(1);
+        let serving = tokio::spawn(FIFTH.serve(server, ALL, |mut command| async move {
+            let (mut stdin, mut stdout) =
+                (command.stdin.take().expect("wanted"), command.stdout.take().expect("wanted"));
+            let (mut all, mut chunk) = (0, vec![0; 1000]);
+            // A slow one, which says what it does to a client that is no longer there.
+            loop {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                match stdin.read(&mut chunk).await.expect("read") {
+                    0 => break,
+                    length => all += length,
+                }
+                stdout.write_all(b"more\n").await.expect("taken, if only to be thrown away");
+            }
+            told.send(all).await.expect("it is waited for");
+            Outcome::Success
+        }));
+        for _ in 0..40 {
+            client.write_all(&message(0, &[7; 5000])).await.unwrap();
+        }
+        drop(client);
+        assert_eq!(taken.recv().await, Some(200_000));
+        // The connection broke under what it wrote, or was seen to end before that.
+        drop(serving.await.unwrap());
     }
 
     #[tokio::test]

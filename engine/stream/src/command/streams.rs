@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::{RemoteCommand, SIZE_MAX, Size, Wanted};
 use crate::channel::{Incoming, Outgoing, Packet, queue};
-use crate::converse::{converse, write};
+use crate::converse::{Writer, converse};
 use crate::error::StreamError;
 use crate::outcome::Outcome;
 use crate::spdy::{self, Encoding, Opened};
@@ -28,7 +28,7 @@ where
     let reading = spdy::read(from, packets.clone(), opened);
     let working = async {
         let (told, size) = watch::channel(None);
-        let streams = timeout(OPENING, Streams::gather(opening, wanted)).await.map_err(|_| StreamError::Late)?;
+        let streams = timeout(OPENING, Streams::gather(opening, wanted)).await.map_err(|_| StreamError::Late)??;
         let Streams { error, stdin, stdout, stderr, resize } = streams;
         let command = RemoteCommand { stdin: stdin.map(|stream| stream.input), stdout, stderr, size };
         let outcome = tokio::select! {
@@ -43,7 +43,7 @@ where
         drop(packets.send(Packet::Close).await);
         Ok(())
     };
-    converse(reading, working, write(to, Encoding, waiting)).await
+    converse(reading, working, Writer { io: to, encoding: Encoding, queue: waiting }).await
 }
 
 #[derive(Default)]
@@ -56,11 +56,11 @@ struct Streams {
 }
 
 impl Streams {
-    /// Waits for all that the client wants; others are dropped.
-    async fn gather(mut opening: mpsc::Receiver<Opened>, wanted: Wanted) -> Self {
+    /// Waits for all that the client wants; others are dropped. For a client that went away before, nothing is run.
+    async fn gather(mut opening: mpsc::Receiver<Opened>, wanted: Wanted) -> Result<Self, StreamError> {
         let mut all = Self::default();
         while !all.complete(wanted) {
-            let Some(opened) = opening.recv().await else { break };
+            let opened = opening.recv().await.ok_or(StreamError::Late)?;
             match opened.headers.get("streamtype") {
                 Some("error") => all.error = Some(opened.output),
                 Some("stdin") if wanted.stdin => all.stdin = Some(opened),
@@ -70,7 +70,7 @@ impl Streams {
                 _ => {}
             }
         }
-        all
+        Ok(all)
     }
 
     fn complete(&self, wanted: Wanted) -> bool {
@@ -137,6 +137,38 @@ mod tests {
         assert!(String::from_utf8(status).unwrap().contains("NonZeroExitCode"));
         drop(client);
         serving.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_client_sent_before_it_went_away_is_taken() {
+        let wanted = Wanted { stdin: true, stdout: true, ..Wanted::default() };
+        let (mut client, server) = tokio::io::duplex(4096);
+        let (told, mut taken) = mpsc::channel(1);
+        let serving = tokio::spawn(CommandDialect::Spdy.serve(server, wanted, |mut command| async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let mut typed = String::new();
+            command.stdin.take().expect("wanted").read_to_string(&mut typed).await.expect("read");
+            told.send(typed).await.expect("it is waited for");
+            Outcome::Success
+        }));
+        let mut headers = Headers::new();
+        for (number, kind) in [(1, "error"), (3, "stdin"), (5, "stdout")] {
+            client.write_all(&headers.open(number, &[("streamtype", kind)])).await.unwrap();
+        }
+        client.write_all(&spdy_data(3, false, b"last words")).await.unwrap();
+        drop(client);
+        assert_eq!(taken.recv().await.as_deref(), Some("last words"));
+        drop(serving.await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_run_for_a_client_that_went_away_before_it_had_its_streams() {
+        let wanted = Wanted { stdin: true, stdout: true, ..Wanted::default() };
+        let (mut client, server) = tokio::io::duplex(4096);
+        client.write_all(&Headers::new().open(1, &[("streamtype", "error")])).await.unwrap();
+        drop(client);
+        let never = |_| async { unreachable!("the client is gone") };
+        drop(CommandDialect::Spdy.serve(server, wanted, never).await);
     }
 
     #[tokio::test(start_paused = true)]

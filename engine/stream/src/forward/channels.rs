@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::{Forward, WAITING, handle};
 use crate::channel::{Outgoing, Packet, Packets, inlet, queue};
 use crate::command::ChannelEncoding;
-use crate::converse::{Events, converse, write};
+use crate::converse::{Events, Writer, converse};
 use crate::error::StreamError;
 use crate::websocket::{self, Decoder, Event};
 
@@ -47,7 +47,7 @@ where
         drop(packets.send(Packet::Close).await);
         Ok(())
     };
-    converse(reader.read(from), working, write(to, ChannelEncoding, waiting)).await
+    converse(reader.read(from), working, Writer { io: to, encoding: ChannelEncoding, queue: waiting }).await
 }
 
 struct Reader {

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::{Forward, WAITING, handle};
 use crate::channel::{Packet, queue};
-use crate::converse::{converse, write};
+use crate::converse::{Writer, converse};
 use crate::error::StreamError;
 use crate::spdy::{self, Encoding, Opened};
 
@@ -32,7 +32,7 @@ where
         drop(packets.send(Packet::Close).await);
         Ok(())
     };
-    converse(reading, working, write(to, Encoding, waiting)).await
+    converse(reading, working, Writer { io: to, encoding: Encoding, queue: waiting }).await
 }
 
 /// Half of a connection.

@@ -5,7 +5,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 
 use super::{Forward, streams};
 use crate::channel::{CHUNK, Packet, Packets, queue};
-use crate::converse::{Encode, Events, converse, write};
+use crate::converse::{Encode, Events, Writer, converse};
 use crate::error::StreamError;
 use crate::websocket::{self, Decoder, Event};
 
@@ -41,7 +41,7 @@ where
         let (served, ()) = tokio::join!(streams::serve(inner, handler), wrap(from_inner, packets));
         served
     };
-    converse(reading, working, write(to, Encoding, waiting)).await
+    converse(reading, working, Writer { io: to, encoding: Encoding, queue: waiting }).await
 }
 
 async fn unwrap<O, I>(from: O, mut to: WriteHalf<I>, packets: Packets) -> Result<(), StreamError>
@@ -57,7 +57,8 @@ where
             Event::Close => break,
         }
     }
-    Ok(())
+    // Half of it is held elsewhere, so that dropping this one would tell the inner connection nothing.
+    Ok(to.shutdown().await?)
 }
 
 async fn wrap(mut from: ReadHalf<impl AsyncRead>, packets: Packets) {
