@@ -160,6 +160,16 @@ pub const TEXTS: &[&str] = &[
     "\u{e9}",
     "\u{0}",
     "\u{1f980}",
+    ".spec",
+    ".spec.n",
+    "self.l.all(a, a > 1)",
+    "self.m.all(k, v, k != v)",
+    "self.l.sortBy(a, -a)[0] > oldSelf.l.sum()",
+    "has(self.s) && self.s.matches('^a.*')",
+    "self.?s.optMap(s, s + s).orValue('') == oldSelf.?s.value()",
+    "self.m.transformMap(k, v, v + k).size() < quantity('1').asInteger()",
+    "self",
+    "oldSelf == self",
 ];
 
 /// Pieces of text that parsers look for.
@@ -230,6 +240,7 @@ pub fn json(target: &str) -> Vec<Value> {
         "strategic" => strategic(),
         "apply" => applied(),
         "field_set" => field_sets(),
+        "definition" => definitions(),
         _ => custom_schemas(),
     }
 }
@@ -388,6 +399,53 @@ fn custom_schemas() -> Vec<Value> {
         json!([object("spec", &object("name", &text)), {"spec": {"name": 1, "x": null}}]),
         json!([object("list", &list), {"list": [{"name": "a"}, {"name": "b", "port": 1}]}]),
         json!([object("free", &json!({"x-kubernetes-preserve-unknown-fields": true})), {"free": {"a": [1]}, "b": 2}]),
+    ]
+}
+
+fn definitions() -> Vec<Value> {
+    let definition = |fields: Value, rules: Value, more: Value| {
+        let spec = json!({"type": "object", "properties": fields, "x-kubernetes-validations": rules});
+        let mut version = json!({"name": "v1", "served": true, "storage": true,
+            "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}});
+        for (key, value) in more.as_object().into_iter().flatten() {
+            version[key] = value.clone();
+        }
+        json!({"metadata": {"name": "as.b.c"}, "spec": {"group": "b.c", "scope": "Namespaced",
+            "names": {"plural": "as", "kind": "A"}, "versions": [version]}})
+    };
+    let object = |spec: Value| json!({"metadata": {"name": "a"}, "spec": spec});
+    let text = json!({"type": "string", "maxLength": 10});
+    let counted = json!({"type": "integer", "default": 1, "minimum": 0, "x-kubernetes-validations": [{"rule": "self >= oldSelf"}]});
+    let shown = json!({"subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.n", "statusReplicasPath": ".status.n"}},
+        "selectableFields": [{"jsonPath": ".spec.s"}],
+        "additionalPrinterColumns": [{"name": "N", "type": "integer", "jsonPath": ".spec.l[?(@.n > 1)]"}]});
+    let lists = json!({"l": {"type": "array", "maxItems": 10, "items": {"type": "integer"}, "x-kubernetes-list-type": "set"},
+        "m": {"type": "object", "maxProperties": 10, "additionalProperties": text}});
+    let open = json!({"p": {"x-kubernetes-int-or-string": true},
+        "e": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true}});
+    let either = json!({"s": {"type": "string", "nullable": true, "pattern": "^[a-z]*$", "enum": ["a", "b"]},
+        "o": {"type": "object", "oneOf": [{"required": ["a"]}, {"required": ["b"]}], "properties": {"a": text, "b": text}}});
+    let quiet =
+        json!({"rule": "!has(self.s) || self.s.startsWith('a')", "fieldPath": ".s", "reason": "FieldValueForbidden"});
+    let told =
+        json!({"rule": "self.l.all(a, self.m.exists(k, self.m[k].size() > a))", "messageExpression": "string(self.l)"});
+    vec![
+        json!([
+            definition(json!({"n": counted, "s": text}), json!([]), shown),
+            object(json!({"n": 2})),
+            object(json!({"n": 1}))
+        ]),
+        json!([definition(lists, json!([told]), Value::Null), object(json!({"l": [1, 2], "m": {"a": "b"}})), null]),
+        json!([
+            definition(open, json!([]), Value::Null),
+            object(json!({"e": {"apiVersion": "v1", "kind": "X", "x": 1}, "p": "50%", "unknown": 1})),
+            null
+        ]),
+        json!([
+            definition(either, json!([quiet]), Value::Null),
+            object(json!({"s": "a", "o": {"a": "x"}})),
+            object(json!({"s": null}))
+        ]),
     ]
 }
 

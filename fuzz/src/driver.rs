@@ -13,8 +13,12 @@ use super::{corpus, mutate};
 
 /// How many mutated inputs are kept to be mutated again.
 const POOL: usize = 256;
-/// Inputs that weigh more are not kept, so that they do not grow without end.
+/// Inputs that weigh more are seldom kept: what breaks a target is mostly small, and small inputs are many more.
+const USUAL_MAX: usize = 1 << 10;
+/// Inputs that weigh more are never kept, so that they do not grow without end.
 const KEPT_MAX: usize = 16 << 10;
+/// One in so many of those that are kept may be a large one.
+const LARGE: u32 = 32;
 /// An input that took long gets so many further chances, of which the best counts: the machine may have been busy.
 const CHANCES: u32 = 3;
 /// What takes a part of the limit, one in so many, took long.
@@ -62,8 +66,19 @@ pub struct Report {
     pub failure: Option<(Vec<u8>, &'static str)>,
 }
 
+/// The stack that a target has: as deep as that of the threads on which rules run, whose name saves making one each time.
+const STACK: usize = 64 << 20;
+
 /// Runs a target until a limit of the run is reached or an input fails.
 pub fn run(target: Target, seed: u64, limits: Limits, meter: Meter) -> Report {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("rules".to_owned()).stack_size(STACK);
+        let thread = thread.spawn_scoped(scope, || run_here(target, seed, limits, meter));
+        thread.expect("a thread can be made").join().expect("panics of targets are caught")
+    })
+}
+
+fn run_here(target: Target, seed: u64, limits: Limits, meter: Meter) -> Report {
     let mut rng = Rng::with_seed(seed);
     let mut report = Report::default();
     match target.run {
@@ -122,7 +137,8 @@ impl<T: Clone, M: Fn(&mut Rng, &mut T, &T)> Pool<T, M> {
         let mut input = self.any(rng).clone();
         let other = self.any(rng);
         (self.mutate)(rng, &mut input, other);
-        if rng.u32(0..64) == 0 && (self.weigh)(&input) < KEPT_MAX {
+        let most = |rng: &mut Rng| if rng.u32(0..LARGE) == 0 { KEPT_MAX } else { USUAL_MAX };
+        if rng.u32(0..64) == 0 && (self.weigh)(&input) < most(rng) {
             if self.kept.len() < POOL {
                 self.kept.push(input.clone());
             } else {

@@ -2,18 +2,25 @@
 //!
 //! An input is a list of documents; one that is not there counts as `null`.
 
+use std::sync::{Arc, LazyLock};
+
 use serde_json::{Value, json};
+use shipway_schema::custom::{Document, resources};
 use shipway_schema::patch::{self, MAX_DEPTH, Manager, track_update};
-use shipway_schema::{Schema, apply_defaults, check_types, prune};
+use shipway_schema::{Resource, Schema, apply_defaults, check_types, prune};
 
 use super::targets::{depth, registry};
 
 const NOW: &str = "2026-01-01T00:00:00Z";
 const LATER: &str = "2026-01-02T00:00:00Z";
 
-fn deployment() -> Schema {
-    let resource = registry().of_kind("apps/v1", "Deployment").expect("deployments are built in");
-    resource.schema().clone()
+/// The shape of a Deployment, looked up once.
+fn deployment() -> &'static Schema {
+    static DEPLOYMENT: LazyLock<Schema> = LazyLock::new(|| {
+        let resource = registry().of_kind("apps/v1", "Deployment").expect("deployments are built in");
+        resource.schema().clone()
+    });
+    &DEPLOYMENT
 }
 
 fn manager(name: &str) -> Manager {
@@ -47,7 +54,7 @@ pub fn merge_patch(input: &Value) {
 /// `[target, patch]` over a Deployment: no directive reaches the result.
 pub fn strategic(input: &Value) {
     let schema = deployment();
-    patched(&input[0], |target| patch::strategic(&schema, target, &input[1]));
+    patched(&input[0], |target| patch::strategic(schema, target, &input[1]));
 }
 
 /// `[live, applied, force]` over a Deployment: where the live object is one that the server may hold, applying twice is
@@ -56,17 +63,17 @@ pub fn apply(input: &Value) {
     let schema = deployment();
     let live = Some(&input[0]).filter(|live| !live.is_null());
     let force = input[2].as_bool().unwrap_or(false);
-    let Ok(once) = patch::apply(&schema, live, &input[1], &manager("me"), force, NOW) else { return };
-    let fits = |value: &Value| check_types(&schema, value).is_empty() && prune(&schema, &mut value.clone()).is_empty();
-    let stored = |value: &Value| {
-        let mut pruned = value.clone();
-        prune(&schema, &mut pruned);
-        pruned == *value
-    };
-    if fits(&input[1]) && live.is_none_or(|live| fits(live) && stored(live)) {
-        let twice = patch::apply(&schema, Some(&once), &input[1], &manager("me"), false, LATER);
+    let Ok(once) = patch::apply(schema, live, &input[1], &manager("me"), force, NOW) else { return };
+    if fits(&input[1]).is_some() && live.is_none_or(|live| fits(live).as_ref() == Some(live)) {
+        let twice = patch::apply(schema, Some(&once), &input[1], &manager("me"), false, LATER);
         assert_eq!(twice.as_ref(), Ok(&once));
     }
+}
+
+/// A value that is of the Deployment's types and says nothing unknown, as it is stored: without `null`.
+fn fits(value: &Value) -> Option<Value> {
+    let mut pruned = value.clone();
+    (check_types(deployment(), value).is_empty() && prune(deployment(), &mut pruned).is_empty()).then_some(pruned)
 }
 
 /// `[fields, fields, old, new]`: what two managers own of an object that a third one writes. Reading what was written
@@ -82,9 +89,9 @@ pub fn field_set(input: &Value) {
         metadata.insert("managedFields".to_owned(), entries);
     }
     let schema = deployment();
-    track_update(&schema, Some(&old), &mut new, &manager("c"), NOW);
+    track_update(schema, Some(&old), &mut new, &manager("c"), NOW);
     let mut again = new.clone();
-    track_update(&schema, Some(&new), &mut again, &manager("c"), LATER);
+    track_update(schema, Some(&new), &mut again, &manager("c"), LATER);
     assert_eq!(again, new);
 }
 
@@ -100,4 +107,38 @@ pub fn custom_schema(input: &Value) {
     check_types(&schema, &document);
     patch::apply(&schema, None, &document, &manager("me"), false, NOW).ok();
     patch::strategic(&schema, &mut document, &input[1]).ok();
+}
+
+/// `[definition, object, old]`: a definition that is taken can be used on any object, rules and all.
+pub fn definition(input: &Value) {
+    static DEFINITION: LazyLock<Arc<Resource>> = LazyLock::new(|| {
+        let resource = registry().of_kind("apiextensions.k8s.io/v1", "CustomResourceDefinition");
+        resource.expect("definitions are built in")
+    });
+    let (shape, strategy) = (DEFINITION.schema(), DEFINITION.strategy());
+    let mut definition = input[0].clone();
+    if !definition.is_object() || !check_types(shape, &definition).is_empty() {
+        return;
+    }
+    prune(shape, &mut definition);
+    strategy.default(&mut definition);
+    strategy.prepare_create(&mut definition);
+    if !strategy.validate(&definition, None).is_empty() {
+        return;
+    }
+    let document: Document = Arc::new(definition.to_string().into_bytes());
+    for resource in resources(&document) {
+        let settled = |object: &Value| {
+            let mut object = if object.is_object() { object.clone() } else { json!({}) };
+            object["apiVersion"] = resource.api_version().into();
+            resource.settle(&mut object);
+            let once = object.clone();
+            assert!(!resource.settle(&mut object) && object == once, "settling twice is not settling once");
+            object
+        };
+        let (object, old) = (settled(&input[1]), settled(&input[2]));
+        resource.strategy().validate(&object, None);
+        resource.strategy().validate(&object, Some(&old));
+        resource.strategy().validate(&object, Some(&object));
+    }
 }

@@ -26,7 +26,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "decode_json", run: Run::Bytes(text::decode_json) },
     Target { name: "decode_protobuf", run: Run::Bytes(text::decode_protobuf) },
     Target { name: "label_selector", run: Run::Bytes(text::label_selector) },
@@ -38,6 +38,7 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "apply", run: Run::Json(json::apply) },
     Target { name: "field_set", run: Run::Json(json::field_set) },
     Target { name: "custom_schema", run: Run::Json(json::custom_schema) },
+    Target { name: "definition", run: Run::Json(json::definition) },
 ];
 
 /// The target of a name.

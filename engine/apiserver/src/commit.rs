@@ -62,8 +62,8 @@ pub(crate) struct Write<'a> {
     pub(crate) old: Option<&'a Value>,
     /// What to store; none deletes.
     pub(crate) new: Option<&'a Value>,
-    /// Another key that must not have changed either.
-    pub(crate) guard: Option<(Bytes, Revision)>,
+    /// Other keys that must not have changed either.
+    pub(crate) guards: &'a [(Bytes, Revision)],
     /// What quotas of the namespace say once the write is done.
     pub(crate) charge: &'a Charge,
 }
@@ -74,7 +74,7 @@ pub(crate) enum Outcome {
     Done(Revision),
     /// The object is not what it was; this is what it is.
     Raced(Option<KeyValue>),
-    /// The guard changed.
+    /// A guard changed.
     GuardMoved,
     /// Somebody else has these addresses or ports.
     Taken(Vec<String>),
@@ -87,7 +87,7 @@ impl Write<'_> {
         let (before, after) = (self.old.map(claims).unwrap_or_default(), self.new.map(claims).unwrap_or_default());
         let taken: Vec<&String> = after.difference(&before).collect();
         let mut txn = Txn::new().when(key.clone(), self.expected);
-        if let Some((guard, revision)) = &self.guard {
+        for (guard, revision) in self.guards {
             txn = txn.when(guard.clone(), *revision);
         }
         for claim in &taken {
@@ -117,9 +117,9 @@ impl Write<'_> {
         if revision(&object) != self.expected {
             return Outcome::Raced(object);
         }
-        if let Some((_, expected)) = &self.guard
-            && current.next().is_none_or(|kv| revision(&kv) != *expected)
-        {
+        let moved = |(_, expected): &(Bytes, Revision)| current.next().is_none_or(|kv| revision(&kv) != *expected);
+        // Each has its place in what the store answers, so none is left out.
+        if self.guards.iter().map(moved).fold(false, |any, moved| any | moved) {
             return Outcome::GuardMoved;
         }
         let lost = taken.iter().zip(&mut current).filter(|(_, kv)| kv.is_some());

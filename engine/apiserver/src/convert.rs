@@ -38,15 +38,15 @@ pub(crate) async fn all(
     if objects.iter().all(|object| is_at_home(resource, object)) {
         return Ok(objects);
     }
-    let wanted = resource.api_version();
+    for object in &mut objects {
+        *object = settled(resource, object)?;
+    }
+    let foreign: Vec<bool> = objects.iter().map(|object| !is_in(resource, object)).collect();
     if let Conversion::Webhook(config) = &resource.kept.conversion {
         review::replace(webhooks, config, resource, &mut objects).await?;
     }
-    for object in &mut objects {
-        if object.api_version() != wanted {
-            *object = converted(resource, object, &wanted)?;
-        }
-        *object = settled(resource, object)?;
+    for (object, _) in objects.iter_mut().zip(foreign).filter(|(_, foreign)| *foreign) {
+        *object = converted(resource, object)?;
     }
     Ok(objects)
 }
@@ -65,17 +65,22 @@ fn is_in(resource: &Resource, object: &Object) -> bool {
     }
 }
 
-fn converted(resource: &Resource, object: &Object, wanted: &str) -> Result<Arc<Object>, ApiError> {
-    let converted = match resource.kept.conversion {
-        Conversion::With(convert) => {
-            object.with_content(&convert(object.value(), wanted)).map_err(ApiError::Internal)?
-        }
-        _ => object.renamed(wanted),
-    };
-    Ok(Arc::new(converted))
+/// An object of another version, or one that a webhook has converted already, as the resource shows it.
+fn converted(resource: &Resource, object: &Object) -> Result<Arc<Object>, ApiError> {
+    let wanted = resource.api_version();
+    if let Conversion::With(convert) = resource.kept.conversion {
+        return object.with_content(&convert(object.value(), &wanted)).map(Arc::new).map_err(ApiError::Internal);
+    }
+    if !resource.is_custom() {
+        return Ok(Arc::new(object.renamed(&wanted)));
+    }
+    let mut value = object.value();
+    value["apiVersion"] = wanted.into();
+    resource.trim(&mut value);
+    object.with_content(&value).map(Arc::new).map_err(ApiError::Internal)
 }
 
-/// The object without what the custom schema does not know any more and with the defaults that it has since got.
+/// The object in its stored version, without what that does not know any more and with the defaults that it has since got.
 fn settled(resource: &Resource, object: &Arc<Object>) -> Result<Arc<Object>, ApiError> {
     let Some(fingerprint) = resource.fingerprint().filter(|fingerprint| !object.is_settled(*fingerprint)) else {
         return Ok(object.clone());
@@ -90,13 +95,13 @@ fn settled(resource: &Resource, object: &Arc<Object>) -> Result<Arc<Object>, Api
     Ok(settled)
 }
 
-/// A value of the request's version in the version that objects are stored in.
+/// A value of the request's version in the version that objects are stored in, without what that does not know.
 pub(crate) async fn stored(webhooks: &Webhooks, resource: &Resource, value: &Value) -> Result<Value, ApiError> {
     let kept = resource.kept_api_version();
     if value["apiVersion"] == *kept {
         return Ok(value.clone());
     }
-    Ok(match &resource.kept.conversion {
+    let mut stored = match &resource.kept.conversion {
         Conversion::Rename => {
             let mut value = value.clone();
             value["apiVersion"] = kept.into();
@@ -108,5 +113,7 @@ pub(crate) async fn stored(webhooks: &Webhooks, resource: &Resource, value: &Val
             let converted = review.convert(vec![value.clone()]).await?;
             converted.into_iter().next().ok_or_else(|| ApiError::Internal("a conversion lost its object".into()))?
         }
-    })
+    };
+    resource.trim_kept(&mut stored);
+    Ok(stored)
 }

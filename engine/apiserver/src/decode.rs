@@ -1,7 +1,7 @@
 //! Request bodies: JSON, YAML or protobuf into the one working form, and the check of its shape against the kind.
 
 use serde_json::Value;
-use shipway_schema::{Resource, check_types, decode_json, decode_protobuf, prune};
+use shipway_schema::{Resource, Schema, check_types, decode_json, decode_protobuf, prune, prune_unknown};
 
 use crate::call::{Call, Validation};
 use crate::error::ApiError;
@@ -80,6 +80,26 @@ pub(crate) fn identify(resource: &Resource, object: &mut Value) -> Result<(), Ap
 /// Drops unknown fields and, as the request asks, refuses them, warns of them or stays silent. Wrong types are always
 /// refused.
 pub(crate) fn check_shape(
+    call: &Call,
+    resource: &Resource,
+    object: &mut Value,
+    duplicates: &[String],
+) -> Result<(), ApiError> {
+    check_with(prune, call, resource, object, duplicates)
+}
+
+/// The same for an applied configuration, in which `null` says that its field is to be empty and whose it is.
+pub(crate) fn check_applied(
+    call: &Call,
+    resource: &Resource,
+    object: &mut Value,
+    duplicates: &[String],
+) -> Result<(), ApiError> {
+    check_with(prune_unknown, call, resource, object, duplicates)
+}
+
+fn check_with(
+    prune: fn(&Schema, &mut Value) -> Vec<String>,
     call: &Call,
     resource: &Resource,
     object: &mut Value,

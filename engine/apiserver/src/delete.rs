@@ -216,7 +216,7 @@ pub(crate) async fn delete(call: &Call, place: &Place, options: &DeleteOptions) 
         }
         let charge = admission::charge(&request, marked.as_ref()).await?;
         let (new, expected) = (marked.as_ref(), live.revision);
-        let write = Write { place, expected, old: Some(&old), new, guard: None, charge: &charge };
+        let write = Write { place, expected, old: Some(&old), new, guards: &[], charge: &charge };
         match write.commit(&**cache.store()).await? {
             Outcome::Done(revision) => return Ok(Deleted { object: write.object(revision)?, gone }),
             Outcome::Raced(Some(kv)) => live = Arc::new(read(&place.key(), &kv)?),

@@ -112,6 +112,9 @@ pub enum ApiError {
     /// The body is longer than the limit in bytes.
     #[error("Request entity too large: limit is {0}")]
     TooLarge(usize),
+    /// A patch asks for more than may be asked for at once.
+    #[error("Request entity too large: {0}")]
+    PatchTooLarge(String),
     /// The request line is longer than the limit in bytes.
     #[error("request URI is longer than {0} bytes")]
     UriTooLong(usize),
@@ -174,7 +177,7 @@ impl ApiError {
             Self::MethodNotAllowed | Self::DefinitionTerminating => (405, "MethodNotAllowed"),
             Self::NotAcceptable => (406, "NotAcceptable"),
             Self::UnsupportedMediaType(_) => (415, "UnsupportedMediaType"),
-            Self::TooLarge(_) => (413, "RequestEntityTooLarge"),
+            Self::TooLarge(_) | Self::PatchTooLarge(_) => (413, "RequestEntityTooLarge"),
             Self::UriTooLong(_) => (414, "BadRequest"),
             Self::TooManyRequests => (429, "TooManyRequests"),
             Self::Expired { .. } => (410, "Expired"),

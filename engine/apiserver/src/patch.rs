@@ -10,7 +10,7 @@ use crate::call::Call;
 use crate::clock;
 use crate::commit::Place;
 use crate::custom;
-use crate::decode::{self, Decoded, check_shape, identify};
+use crate::decode::{self, Decoded, check_applied, check_shape, identify};
 use crate::error::{ApiError, ManagerConflict};
 use crate::meta;
 use crate::object::Object;
@@ -168,7 +168,7 @@ fn prepare_applied(call: &Call, place: &Place, applied: &mut Value, duplicates: 
         return Err(ApiError::BadRequest("metadata.managedFields must be nil".into()));
     }
     meta::metadata(applied).shift_remove("managedFields");
-    check_shape(call, place.resource(), applied, duplicates)
+    check_applied(call, place.resource(), applied, duplicates)
 }
 
 /// Drops what cannot be written through this door, so that nobody owns it who did not write it.
@@ -194,9 +194,13 @@ pub(crate) fn failed(error: PatchError) -> ApiError {
         PatchError::Conflicts(conflicts) => ApiError::ManagerConflicts(
             conflicts.into_iter().map(|one| ManagerConflict { manager: one.to_string(), field: one.field }).collect(),
         ),
-        PatchError::TestFailed { .. } | PatchError::NoSuchPath { .. } | PatchError::MoveIntoItself { .. } => {
-            ApiError::Unprocessable(error.to_string())
+        PatchError::TooManyOperations { .. } | PatchError::TooMuchWork { .. } => {
+            ApiError::PatchTooLarge(error.to_string())
         }
+        PatchError::TestFailed { .. }
+        | PatchError::NoSuchPath { .. }
+        | PatchError::MoveIntoItself { .. }
+        | PatchError::TooLarge { .. } => ApiError::Unprocessable(error.to_string()),
         other => ApiError::BadRequest(other.to_string()),
     }
 }

@@ -73,7 +73,8 @@ pub(crate) async fn watch(call: &Call, place: &Place, selection: Selection) -> R
     let streamed = if view.shape == Shape::Object { reply::JSON } else { view.content_type() };
     let server = &call.server;
     let (cache, webhooks) = (server.shared_cache(), server.shared_webhooks());
-    let watch = Watch::begin(cache, webhooks, place, view, options, call.stop.clone());
+    let ends = [call.stop.clone(), server.kinds().retirement(place.resource())];
+    let watch = Watch::begin(cache, webhooks, place, view, options, ends);
     let lasting = server.metrics().watch();
     let events = futures::stream::unfold((watch, lasting), |(mut watch, lasting)| async move {
         let lines = watch.next().await?;

@@ -68,6 +68,8 @@ pub(crate) struct Watch {
     next_bookmark: Instant,
     deadline: Instant,
     stop: CancellationToken,
+    /// Says that the kind is no longer what it was when the watch began.
+    retired: CancellationToken,
 }
 
 enum State {
@@ -127,7 +129,7 @@ impl Watch {
         place: &Place,
         view: View,
         options: Options,
-        stop: CancellationToken,
+        [stop, retired]: [CancellationToken; 2],
     ) -> Self {
         let now = Instant::now();
         let mut watch = Self {
@@ -144,6 +146,7 @@ impl Watch {
             next_bookmark: now + BOOKMARK_EVERY,
             deadline: now + options.timeout,
             stop,
+            retired,
         };
         match options.start {
             Start::Objects { announce } => watch.begin_with_objects(announce),
@@ -243,6 +246,9 @@ impl Watch {
             None => self.delivered.max(complete),
         };
         self.state = State::Live(number + taken as u64);
+        if changes.is_empty() && self.retired.is_cancelled() {
+            return self.end(lines);
+        }
         if changes.is_empty() {
             self.idle(lines).await;
         }
@@ -285,6 +291,8 @@ impl Watch {
         tokio::select! {
             changed = self.moved.changed() => if changed.is_ok() { Wake::Changed } else { Wake::Over },
             () = self.stop.cancelled() => Wake::Over,
+            // What has happened before is still told.
+            () = self.retired.cancelled() => Wake::Changed,
             () = tokio::time::sleep_until(self.deadline) => Wake::Over,
             () = tokio::time::sleep_until(next_bookmark), if self.bookmarks => self.quiet(),
         }

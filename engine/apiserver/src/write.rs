@@ -9,7 +9,9 @@ use std::sync::Arc;
 use serde_json::Value;
 use shipway_schema::patch::{Manager, track_update};
 use shipway_schema::{FieldError, apply_defaults};
+use shipway_store::Revision;
 
+use crate::ApiServer;
 use crate::admission::{self, Request};
 use crate::allocate;
 use crate::cache::read;
@@ -17,6 +19,7 @@ use crate::call::Call;
 use crate::clock;
 use crate::commit::{Outcome, Place, Write};
 use crate::convert;
+use crate::custom;
 use crate::decode::identify;
 use crate::error::ApiError;
 use crate::meta;
@@ -140,7 +143,8 @@ enum Inserted {
 async fn insert(call: &Call, place: &Place, object: &Value, avoid: &mut HashSet<String>) -> Result<Inserted, ApiError> {
     let server = &call.server;
     server.cache().catch_up().await?;
-    let guard = admission::namespace_guard(server.cache(), server.namespaces(), place)?;
+    let namespace = admission::namespace_guard(server.cache(), server.namespaces(), place)?;
+    let guards: Vec<_> = namespace.into_iter().chain(custom::guard(server, place)?).collect();
     let object = &allocated(call, place, object, None, avoid)?;
     validate(place, object, None)?;
     let request = Request::create(call, place)?;
@@ -152,10 +156,10 @@ async fn insert(call: &Call, place: &Place, object: &Value, avoid: &mut HashSet<
         return Ok(if exists { Inserted::Exists } else { draft() });
     }
     let stored = convert::stored(server.webhooks(), place.resource(), object).await?;
-    let write = Write { place, expected: 0, old: None, new: Some(&stored), guard, charge: &charge };
+    let write = Write { place, expected: 0, old: None, new: Some(&stored), guards: &guards, charge: &charge };
     Ok(match write.commit(&**server.cache().store()).await? {
         Outcome::Done(revision) => {
-            let made = Write { new: Some(object), ..write }.object(revision)?;
+            let made = written(server, &write, object, revision).await?;
             drop(charge);
             Inserted::Done(admission::written(call, place, made).await?)
         }
@@ -166,6 +170,19 @@ async fn insert(call: &Call, place: &Place, object: &Value, avoid: &mut HashSet<
             Inserted::Again
         }
     })
+}
+
+/// What a write has made, as the request's version shows it: what the stored version has no place for is gone.
+async fn written(
+    server: &ApiServer,
+    write: &Write<'_>,
+    object: &Value,
+    revision: Revision,
+) -> Result<Arc<Object>, ApiError> {
+    match write.new.filter(|stored| stored["apiVersion"] != object["apiVersion"]) {
+        Some(_) => convert::one(server.webhooks(), write.place.resource(), write.object(revision)?).await,
+        None => Write { new: Some(object), ..*write }.object(revision),
+    }
 }
 
 /// The object with the addresses and ports that it leaves to the server.
@@ -246,10 +263,10 @@ pub(crate) async fn modify(call: &Call, place: &Place, change: Change<'_>) -> Re
         }
         let stored = convert::stored(call.server.webhooks(), place.resource(), &new).await?;
         let left = (!gone).then_some(&stored);
-        let write = Write { place, expected: live.revision, old: Some(&old), new: left, guard: None, charge: &counted };
+        let write = Write { place, expected: live.revision, old: Some(&old), new: left, guards: &[], charge: &counted };
         match write.commit(&**cache.store()).await? {
             Outcome::Done(revision) => {
-                let object = Write { new: Some(&new), ..write }.object(revision)?;
+                let object = written(&call.server, &write, &new, revision).await?;
                 drop(counted);
                 return if gone { Ok(object) } else { admission::written(call, place, object).await };
             }

@@ -30,6 +30,25 @@ async fn each_kind_of_patch_does_what_it_says() {
     assert_eq!(cluster.patch(&strict, "merge", &json!({"spec": {"replica": 1}})).await.failure().0, 400);
 }
 
+#[tokio::test]
+async fn a_patch_that_asks_for_too_much_is_refused_as_too_large() {
+    let cluster = Cluster::new().await;
+    cluster.post(CONFIG_MAPS, &config_map("a", &json!({}), "1")).await.ok();
+    let path = format!("{CONFIG_MAPS}/a");
+    let many = vec![json!({"op": "test", "path": "/kind", "value": "ConfigMap"}); 10_001];
+    let reply = cluster.patch(&path, "json", &json!(many)).await;
+    assert_eq!((reply.failure().0, &reply.value()["reason"]), (413, &json!("RequestEntityTooLarge")));
+    let front = vec![json!({"op": "add", "path": "/x/0", "value": 0}); 9_990];
+    let shifts = [vec![json!({"op": "add", "path": "/x", "value": vec![0; 2000]})], front].concat();
+    let (code, text) = cluster.patch(&path, "json", &json!(shifts)).await.failure();
+    assert!(code == 413 && text.contains("move or shift more than"), "{text}");
+    let mut copies = vec![json!({"op": "add", "path": "/x", "value": "x".repeat(1 << 20)})];
+    copies.extend((0..4).map(|at| json!({"op": "copy", "from": "/x", "path": format!("/y{at}")})));
+    let (code, text) = cluster.patch(&path, "json", &json!(copies)).await.failure();
+    assert!(code == 422 && text.contains("copy operations"), "{text}");
+    assert_eq!(cluster.get(&path).await.ok()["data"]["k"], "1");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn patches_of_many_writers_are_all_kept() {
     let cluster = Cluster::new().await;

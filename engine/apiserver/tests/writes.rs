@@ -360,3 +360,27 @@ async fn yaml_bodies_are_understood_and_large_ones_refused() {
     let large = config_map("big", &json!({}), &"x".repeat(3 * 1024 * 1024));
     assert_eq!(cluster.post(CONFIG_MAPS, &large).await.failure().0, 413);
 }
+
+#[tokio::test]
+async fn an_autoscaler_of_the_first_version_is_judged_as_one_of_the_second() {
+    let cluster = Cluster::new().await;
+    let path = |version: &str| format!("/apis/autoscaling/{version}/namespaces/default/horizontalpodautoscalers");
+    let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
+    let scaler = |name: &str| json!({"metadata": {"name": name}, "spec": {"maxReplicas": 3, "scaleTargetRef": target}});
+    let created = cluster.post(&path("v1"), &scaler("a")).await.ok();
+    assert_eq!(created["spec"]["targetCPUUtilizationPercentage"], 80);
+    let second = cluster.get(&format!("{}/a", path("v2"))).await.ok();
+    assert_eq!(
+        second["spec"]["metrics"][0]["resource"]["target"],
+        json!({"type": "Utilization", "averageUtilization": 80})
+    );
+    let wrong = json!([{"type": "Pods", "pods": {"targetAverageValue": "-1"}}]).to_string();
+    let annotations = json!({"autoscaling.alpha.kubernetes.io/metrics": wrong});
+    let mut bad = scaler("b");
+    bad["metadata"]["annotations"] = annotations.clone();
+    let (code, text) = cluster.post(&path("v1"), &bad).await.failure();
+    assert!(code == 422 && text.contains("spec.metrics[0].pods.metric"), "{text}");
+    let changed = json!({"metadata": {"annotations": annotations}});
+    let (code, text) = cluster.patch(&format!("{}/a", path("v1")), "merge", &changed).await.failure();
+    assert!(code == 422 && text.contains("spec.metrics[0].pods"), "{text}");
+}

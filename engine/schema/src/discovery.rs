@@ -189,7 +189,7 @@ fn scope(namespaced: bool) -> &'static str {
 }
 
 /// Sorts stable versions first, then betas, then alphas, the newer before the older, and other names behind them.
-fn priority(version: &str) -> (u8, std::cmp::Reverse<u32>, std::cmp::Reverse<u32>, String) {
+pub(crate) fn priority(version: &str) -> (u8, std::cmp::Reverse<u32>, std::cmp::Reverse<u32>, String) {
     let parsed = version.strip_prefix('v').and_then(|rest| {
         let (major, rest) = match rest.find(|letter: char| !letter.is_ascii_digit()) {
             Some(end) => rest.split_at(end),

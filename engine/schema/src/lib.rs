@@ -8,6 +8,7 @@ mod decode;
 mod definitions;
 mod discovery;
 mod error;
+pub mod expression;
 mod invalid;
 mod lookup;
 pub mod names;
@@ -32,4 +33,4 @@ pub use resource::{Conversion, Convert, Gvk, Kept, Name, Resource, ScalePaths, S
 pub use strategy::{Generations, Strategy, validate_ephemeral_containers};
 pub use table::{IncludeObject, TableInput, human_duration, table};
 pub use tree::{Kind, ListType, PatchStrategy, Schema};
-pub use walk::{apply_defaults, check_types, prune};
+pub use walk::{apply_defaults, check_types, prune, prune_unknown};

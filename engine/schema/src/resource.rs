@@ -243,10 +243,24 @@ impl Resource {
         self.custom().map(|custom| custom.fingerprint)
     }
 
-    /// Brings a custom object that was stored under an older schema into the form of this one: without what the schema no
-    /// longer knows, with the defaults that it has since got. Says whether that changed anything.
+    /// Brings a stored custom object into the form of the version that it is stored in: without what that does not know
+    /// any more, with the defaults that it has since got. Says whether that changed anything.
     pub fn settle(&self, object: &mut Value) -> bool {
         self.custom().is_some_and(|custom| custom.settle(object))
+    }
+
+    /// Takes out of a custom object what this version does not know.
+    pub fn trim(&self, object: &mut Value) {
+        if let Some(custom) = self.custom() {
+            custom.trim(&self.version, object);
+        }
+    }
+
+    /// Takes out of a custom object what the version does not know that objects are stored in.
+    pub fn trim_kept(&self, object: &mut Value) {
+        if let Some(custom) = self.custom() {
+            custom.trim(&self.kept.version, object);
+        }
     }
 
     /// `apps/v1`, or `v1` for the core group.

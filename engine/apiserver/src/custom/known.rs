@@ -8,6 +8,7 @@ use shipway_schema::Resource;
 use shipway_schema::custom::{Document, resources};
 use shipway_store::Revision;
 
+use crate::meta;
 use crate::object::Object;
 
 /// The definitions by name.
@@ -25,6 +26,12 @@ pub(super) struct Definition {
 }
 
 impl Known {
+    /// Whether a definition is being deleted, if it is known at that revision.
+    pub(super) fn is_ending(&self, name: &str, revision: Revision) -> Option<bool> {
+        let known = self.0.get(name).filter(|known| known.revision == revision)?;
+        Some(meta::is_terminating(&known.light))
+    }
+
     /// Brings everything up to date with the objects there are, in their order.
     pub(super) fn update(&mut self, objects: &[Arc<Object>]) -> Vec<Arc<Definition>> {
         let mut before = std::mem::take(&mut self.0);

@@ -8,18 +8,23 @@ mod known;
 mod removal;
 mod steps;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, select_all};
+use shipway_schema::Resource;
+use shipway_store::Revision;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::ApiServer;
 use crate::cache::Table;
 use crate::commit::Place;
 use crate::error::ApiError;
+use crate::meta;
 use known::Known;
 
 pub(crate) use steps::load;
@@ -33,6 +38,8 @@ pub(crate) struct Kinds {
     /// `<group>/<plural>` of the definitions that are being deleted.
     ending: RwLock<HashSet<String>>,
     known: Mutex<Known>,
+    /// What ends when a kind is served no more, or otherwise, by its fingerprint.
+    served: RwLock<HashMap<u64, CancellationToken>>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -61,6 +68,38 @@ impl Kinds {
             }
         });
         *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+    }
+
+    /// Is cancelled when the kind is served no more, or is another: with other fields, versions or conversions. What was
+    /// begun under the old one has to begin again.
+    pub(crate) fn retirement(&self, resource: &Resource) -> CancellationToken {
+        let Some(fingerprint) = resource.fingerprint() else { return CancellationToken::new() };
+        let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
+        served.get(&fingerprint).cloned().unwrap_or_else(|| {
+            let retired = CancellationToken::new();
+            retired.cancel();
+            retired
+        })
+    }
+
+    /// Says which kinds are served from now on, or in a moment.
+    fn welcome(&self, fingerprints: &HashSet<u64>) {
+        let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
+        for fingerprint in fingerprints {
+            served.entry(*fingerprint).or_default();
+        }
+    }
+
+    /// Ends what was begun under kinds that are served no more.
+    fn retire_others(&self, fingerprints: &HashSet<u64>) {
+        let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
+        served.retain(|fingerprint, token| {
+            let stays = fingerprints.contains(fingerprint);
+            if !stays {
+                token.cancel();
+            }
+            stays
+        });
     }
 
     /// Ends the task without waiting for it.
@@ -108,6 +147,25 @@ pub(crate) fn check_create(server: &ApiServer, place: &Place) -> Result<(), ApiE
     let ending = server.kinds().ending.read().unwrap_or_else(PoisonError::into_inner);
     let ends = ending.contains(&format!("{}/{}", resource.group, resource.plural));
     if ends { Err(ApiError::DefinitionTerminating) } else { Ok(()) }
+}
+
+/// What must not have changed when a new object of a custom kind is committed: its definition, which may be going away.
+/// Nothing for a built-in kind.
+pub(crate) fn guard(server: &ApiServer, place: &Place) -> Result<Option<(Bytes, Revision)>, ApiError> {
+    let resource = place.resource();
+    let Some(table) = steps::table(server).filter(|_| resource.is_custom()) else { return Ok(None) };
+    let name = format!("{}.{}", resource.kept.plural, resource.kept.group);
+    let definition = table.get(&name).ok_or(ApiError::NoSuchPath)?;
+    let known =
+        server.kinds().known.lock().unwrap_or_else(PoisonError::into_inner).is_ending(&name, definition.revision);
+    let ending = known.unwrap_or_else(|| {
+        let metadata: serde_json::Value = serde_json::from_slice(&definition.metadata()).unwrap_or_default();
+        meta::is_terminating(&serde_json::json!({ "metadata": metadata }))
+    });
+    if ending {
+        return Err(ApiError::DefinitionTerminating);
+    }
+    Ok(Some((format!("{}{name}", table.prefix).into(), definition.revision)))
 }
 
 /// Whether a table holds anything.

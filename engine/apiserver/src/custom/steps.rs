@@ -55,7 +55,10 @@ fn serve(server: &ApiServer, shown: &[Arc<Definition>], all: &[Arc<Definition>])
     let same = registry.custom().count() == resources.len()
         && registry.custom().zip(&resources).all(|(old, new)| Arc::ptr_eq(old, new));
     if !same {
+        let fingerprints: HashSet<u64> = resources.iter().filter_map(|resource| resource.fingerprint()).collect();
+        server.kinds().welcome(&fingerprints);
         server.set_registry(registry.with(resources));
+        server.kinds().retire_others(&fingerprints);
     }
 }
 

@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 
 use crate::lookup;
 
-const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
+/// What is measured beside the processor.
+pub(crate) const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
 const CURRENT_METRICS: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
 const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
 const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";

@@ -6,5 +6,5 @@
 mod autoscaler;
 mod event;
 
-pub(crate) use autoscaler::autoscaler;
+pub(crate) use autoscaler::{METRICS, autoscaler};
 pub(crate) use event::event;

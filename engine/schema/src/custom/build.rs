@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::object::CustomObject;
-use super::{Custom, JsonPath};
+use super::{Custom, JsonPath, Shapes};
+use crate::discovery::priority;
 use crate::lookup;
 use crate::resource::{
     Conversion, Gvk, Kept, Name, Resource, ScalePaths, SelectableField, Shape, ShownCell, ShownColumn, Subresource,
@@ -23,8 +24,9 @@ const READ_WRITE: &[&str] = &["get", "patch", "update"];
 pub fn resources(document: &Document) -> Vec<Arc<Resource>> {
     let definition: Value = serde_json::from_slice((**document).as_ref()).unwrap_or(Value::Null);
     let versions = lookup::list(&definition, "spec.versions");
+    let shapes = Arc::new(Shapes::new(document, &definition));
     let served = versions.iter().filter(|version| lookup::flag(version, "served"));
-    served.map(|version| Arc::new(resource(document, &definition, version))).collect()
+    served.map(|version| Arc::new(resource(&shapes, &definition, version))).collect()
 }
 
 fn name(text: &str) -> Name {
@@ -35,13 +37,13 @@ fn texts(list: &[Value]) -> Vec<Name> {
     list.iter().filter_map(Value::as_str).map(name).collect()
 }
 
-fn resource(document: &Document, definition: &Value, version: &Value) -> Resource {
+fn resource(shapes: &Arc<Shapes>, definition: &Value, version: &Value) -> Resource {
     let spec = &definition["spec"];
     let accepted = &definition["status"]["acceptedNames"];
     let names = if lookup::text(accepted, "plural").is_empty() { &spec["names"] } else { accepted };
     let (group, version_name) = (lookup::text(spec, "group"), lookup::text(version, "name"));
     let (kind, plural) = (lookup::text(names, "kind"), lookup::text(names, "plural"));
-    let custom = Arc::new(Custom::new(document, definition, version_name));
+    let custom = Arc::new(Custom::new(shapes, definition, version_name));
     Resource {
         group: name(group),
         version: name(version_name),
@@ -56,7 +58,7 @@ fn resource(document: &Document, definition: &Value, version: &Value) -> Resourc
         returns_deleted: false,
         kept: kept(spec, group, plural, version_name),
         scale: scale(version),
-        deprecation: deprecation(version, group, kind),
+        deprecation: deprecation(version, spec, kind),
         definition: name(&definition_name(group, version_name, kind)),
         columns: columns(version),
         selectable: selectable(version),
@@ -100,14 +102,20 @@ fn scale(version: &Value) -> ScalePaths {
     }
 }
 
-fn deprecation(version: &Value, group: &str, kind: &str) -> Option<Name> {
+fn deprecation(version: &Value, spec: &Value, kind: &str) -> Option<Name> {
     if !lookup::flag(version, "deprecated") {
         return None;
     }
-    Some(name(&match lookup::text(version, "deprecationWarning") {
-        "" => format!("{group}/{} {kind} is deprecated", lookup::text(version, "name")),
-        given => given.to_owned(),
-    }))
+    let given = lookup::text(version, "deprecationWarning");
+    if !given.is_empty() {
+        return Some(name(given));
+    }
+    let (group, own) = (lookup::text(spec, "group"), lookup::text(version, "name"));
+    let good = |each: &&Value| lookup::flag(each, "served") && !lookup::flag(each, "deprecated");
+    let better = lookup::list(spec, "versions").iter().filter(good).map(|each| lookup::text(each, "name"));
+    let better = better.filter(|each| priority(each) < priority(own)).min_by_key(|each| priority(each));
+    let instead = better.map(|better| format!("; use {group}/{better} {kind}")).unwrap_or_default();
+    Some(name(&format!("{group}/{own} {kind} is deprecated{instead}")))
 }
 
 fn columns(version: &Value) -> Vec<ShownColumn> {
@@ -140,6 +148,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::testing;
+    use super::{Arc, Document, resources};
     use crate::table::{IncludeObject, TableInput, table};
 
     #[test]
@@ -165,6 +174,19 @@ mod tests {
         let printed = table(&resource, &[TableInput { object: &object }], IncludeObject::None, true, now);
         assert_eq!(printed["rows"][0]["cells"], json!(["a", "True", "60s"]));
         assert_eq!(printed["columnDefinitions"][0]["format"], "name");
+    }
+
+    #[test]
+    fn a_deprecated_version_names_what_to_use_instead() {
+        let mut definition = testing::definition(&json!({ "type": "object" }));
+        let version = |name: &str, deprecated: bool| json!({ "name": name, "served": true, "deprecated": deprecated });
+        definition["spec"]["versions"] =
+            json!([version("v1beta1", true), version("v2", false), version("v1", false), version("v3", true)]);
+        let document: Document = Arc::new(definition.to_string().into_bytes());
+        let told: Vec<_> = resources(&document).iter().map(|resource| resource.deprecation.clone()).collect();
+        let expected = "stable.example.com/v1beta1 CronTab is deprecated; use stable.example.com/v2 CronTab";
+        assert_eq!((told[0].as_deref(), told[1].as_deref()), (Some(expected), None));
+        assert_eq!(told[3].as_deref(), Some("stable.example.com/v3 CronTab is deprecated"));
     }
 
     #[test]

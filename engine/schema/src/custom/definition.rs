@@ -10,7 +10,7 @@ use super::{rules, structural};
 use crate::invalid::FieldError;
 use crate::lookup;
 use crate::path::Path;
-use crate::strategy::{Generations, Strategy, checks, metadata};
+use crate::strategy::{Generations, Strategy, checks, metadata, status};
 use crate::tree::Schema;
 
 const APPROVAL: &str = "api-approved.kubernetes.io";
@@ -50,6 +50,14 @@ impl Strategy for Definition {
 
     fn generations(&self) -> Generations {
         Generations::Of(&["spec"])
+    }
+
+    fn validate_below(&self, _: &str, object: &Value, _: &Value) -> Vec<FieldError> {
+        let mut errors = status::conditions(object);
+        let spec = object.get("spec").unwrap_or(&Value::Null);
+        trimmed_versions(object, spec, &mut errors);
+        stored_versions(object, spec, &mut errors);
+        errors
     }
 
     fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
@@ -193,6 +201,26 @@ fn all_versions(spec: &Value, errors: &mut Vec<FieldError>) {
             &storage.into(),
             "must have exactly one version marked as storage version",
         ));
+    }
+}
+
+/// Whoever has rewritten all objects may take versions off the list, but not the one that objects are written in.
+fn trimmed_versions(object: &Value, spec: &Value, errors: &mut Vec<FieldError>) {
+    let status = Path::Root.field("status");
+    let path = status.field("storedVersions");
+    let stored = lookup::list(object, "status.storedVersions");
+    if stored.is_empty() {
+        return errors.push(FieldError::invalid(
+            &path,
+            &stored.to_vec().into(),
+            "must have at least one stored version",
+        ));
+    }
+    let storage = lookup::list(spec, "versions").iter().find(|version| lookup::flag(version, "storage"));
+    let Some(name) = storage.map(|storage| lookup::text(storage, "name")) else { return };
+    if !stored.iter().any(|each| each == name) {
+        let detail = format!("must have the storage version {name}");
+        errors.push(FieldError::invalid(&path, &stored.to_vec().into(), &detail));
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct JsonPath(Vec<Segment>);
 enum Segment {
     Field(Box<str>),
     Index(i64),
+    /// From the first to before the second, each so many-th.
+    Slice(Option<i64>, Option<i64>, usize),
     All,
     /// The path of the operand within the item, the comparison, and what to compare with; none means that it is there.
     Filter(JsonPath, Option<(Compare, Value)>),
@@ -86,9 +88,12 @@ impl Segment {
         match (self, value) {
             (Self::Field(name), Value::Object(object)) => next.extend(object.get(&**name)),
             (Self::Index(index), Value::Array(items)) => {
-                let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
-                let at = if *index < 0 { length + index } else { *index };
-                next.extend(usize::try_from(at).ok().and_then(|at| items.get(at)));
+                next.extend(usize::try_from(place(*index, items)).ok().and_then(|at| items.get(at)));
+            }
+            (Self::Slice(from, to, step), Value::Array(items)) => {
+                let bound = |at: i64| usize::try_from(place(at, items)).unwrap_or(0).min(items.len());
+                let (from, to) = (from.map_or(0, bound), to.map_or(items.len(), bound));
+                next.extend(items.iter().take(to).skip(from).step_by(*step));
             }
             (Self::All, Value::Array(items)) => next.extend(items),
             (Self::All, Value::Object(object)) => next.extend(object.values()),
@@ -124,6 +129,30 @@ impl Compare {
     }
 }
 
+/// The place that an index means: a negative one counts from the end.
+fn place(index: i64, items: &[Value]) -> i64 {
+    let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
+    if index < 0 { length.saturating_add(index) } else { index }
+}
+
+/// What stands between the brackets of an index or a slice.
+fn index(text: &str) -> Result<Segment, String> {
+    let wrong = || format!("is invalid: invalid array index {text}");
+    let parts: Vec<&str> = text.split(':').collect();
+    let number = |part: &str| part.parse::<i64>().map_err(|_| wrong());
+    let bound = |part: &str| if part.is_empty() { Ok(None) } else { number(part).map(Some) };
+    match parts.as_slice() {
+        [at] => Ok(Segment::Index(number(at)?)),
+        [from, to] => Ok(Segment::Slice(bound(from)?, bound(to)?, 1)),
+        [from, to, step] => {
+            let step = bound(step)?.unwrap_or(1);
+            let step = usize::try_from(step).ok().filter(|step| *step > 0).ok_or("is invalid: step must be > 0")?;
+            Ok(Segment::Slice(bound(from)?, bound(to)?, step))
+        }
+        _ => Err(wrong()),
+    }
+}
+
 /// The first segment and the rest.
 fn segment(text: &str) -> Result<(Segment, &str), String> {
     if let Some(rest) = text.strip_prefix('.') {
@@ -141,12 +170,7 @@ fn segment(text: &str) -> Result<(Segment, &str), String> {
         return Ok((Segment::Field(inner[1..=end].into()), rest));
     }
     let (name, rest) = inner.split_once(']').ok_or("is invalid: a bracket is not closed")?;
-    match name {
-        "*" => Ok((Segment::All, rest)),
-        index => {
-            Ok((Segment::Index(index.parse().map_err(|_| format!("is invalid: invalid array index {index}"))?), rest))
-        }
-    }
+    Ok((if name == "*" { Segment::All } else { index(name)? }, rest))
 }
 
 fn field(text: &str) -> Result<(Segment, &str), String> {
@@ -246,6 +270,10 @@ mod tests {
         assert_eq!(found(".spec.hosts[0]"), [json!("x")]);
         assert_eq!(found(".spec.hosts[-1]"), [json!("z")]);
         assert_eq!(found(".spec.hosts[*]").len(), 3);
+        assert_eq!(found(".spec.hosts[-1:]"), [json!("z")]);
+        assert_eq!(found(".spec.hosts[:2]"), [json!("x"), json!("y")]);
+        assert_eq!(found(".spec.hosts[::2]"), [json!("x"), json!("z")]);
+        assert!(found(".spec.hosts[2:1]").is_empty() && found(".spec.hosts[-9:-8]").is_empty());
         assert_eq!(found(r#".status.conditions[?(@.type=="Ready")].status"#), [json!("True")]);
         assert_eq!(found(".status.conditions[?(@.type == 'Stalled')].status"), [json!("False")]);
         assert_eq!(found(".status.conditions[?(@.n>1)].type"), [json!("Stalled")]);
@@ -256,7 +284,21 @@ mod tests {
 
     #[test]
     fn what_is_no_path_is_refused() {
-        for path in ["", "spec", ".", "..a", ".a[", ".a[x]", ".a[?(@.b==\"]", ".a[?(b)]", ".a[?(@.b==c)]", ".a['b"] {
+        for path in [
+            "",
+            ".a[::0]",
+            ".a[1:2:3:4]",
+            ".a[::-1]",
+            "spec",
+            ".",
+            "..a",
+            ".a[",
+            ".a[x]",
+            ".a[?(@.b==\"]",
+            ".a[?(b)]",
+            ".a[?(@.b==c)]",
+            ".a['b",
+        ] {
             assert!(JsonPath::parse(path).is_err(), "{path}");
         }
         assert!(JsonPath::parse(&format!(".{}", "a".repeat(2000))).is_err());
@@ -264,7 +306,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "[.\\[\\]?()@='\"a*0-9\\\\{}$<>!-]{0,40}") {
+        fn no_text_makes_it_panic(text in "[.:\\[\\]?()@='\"a*0-9\\\\{}$<>!-]{0,40}") {
             if let Ok(path) = JsonPath::parse(&text) {
                 path.find(&json!({ "a": [{ "a": 1 }, "a"] }));
             }

@@ -17,7 +17,7 @@ mod structural;
 mod values;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use serde_json::{Map, Value};
 
@@ -33,51 +33,80 @@ pub(crate) use jsonpath::JsonPath;
 pub use names::{FINALIZER, begin_removal, is_established, judge};
 pub(crate) use rules::Rules;
 
+/// The shapes of all versions of a definition: an object may be stored in another version than it is shown in.
+pub(crate) struct Shapes {
+    document: Document,
+    versions: Vec<(Box<str>, OnceLock<Shape>)>,
+}
+
+/// What a version's schema says.
+struct Shape {
+    schema: Schema,
+    /// Whether it fills anything in.
+    fills: bool,
+}
+
+impl Shapes {
+    fn new(document: &Document, definition: &Value) -> Self {
+        let versions = lookup::list(definition, "spec.versions").iter();
+        let versions = versions.map(|each| (lookup::text(each, "name").into(), OnceLock::new())).collect();
+        Self { document: document.clone(), versions }
+    }
+
+    /// The `openAPIV3Schema` of a version as it is written.
+    fn source(&self, version: &str) -> Value {
+        let definition: Value = serde_json::from_slice((*self.document).as_ref()).unwrap_or(Value::Null);
+        let versions = lookup::list(&definition, "spec.versions");
+        let own = versions.iter().find(|each| lookup::text(each, "name") == version);
+        own.and_then(|own| lookup::at(own, "schema.openAPIV3Schema")).cloned().unwrap_or(Value::Null)
+    }
+
+    /// The shape of a version, read when it is first asked for; none of a version that there is not.
+    fn of(&self, version: &str) -> Option<&Shape> {
+        let (_, shape) = self.versions.iter().find(|(name, _)| **name == *version)?;
+        Some(shape.get_or_init(|| {
+            let schema = Schema::custom(&self.source(version)).unwrap_or_else(|_| {
+                let open = serde_json::json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+                Schema::custom(&open).expect("an open schema can be read")
+            });
+            Shape { fills: schema.has_defaults(), schema }
+        }))
+    }
+}
+
 /// One version of a custom resource, as far as objects are concerned.
 pub(crate) struct Custom {
-    document: Document,
+    shapes: Arc<Shapes>,
     version: Box<str>,
     /// Changes when the definition's `spec` does.
     pub(crate) fingerprint: u64,
-    schema: OnceLock<Schema>,
-    settles: OnceLock<bool>,
     rules: OnceLock<Rules>,
 }
 
 impl Custom {
-    fn new(document: &Document, definition: &Value, version: &str) -> Self {
+    fn new(shapes: &Arc<Shapes>, definition: &Value, version: &str) -> Self {
         Self {
-            document: document.clone(),
+            shapes: shapes.clone(),
             version: version.into(),
             fingerprint: fingerprint(definition, version),
-            schema: OnceLock::new(),
-            settles: OnceLock::new(),
             rules: OnceLock::new(),
         }
     }
 
     /// The `openAPIV3Schema` as it is written.
     fn source(&self) -> Value {
-        let definition: Value = serde_json::from_slice((*self.document).as_ref()).unwrap_or(Value::Null);
-        let versions = lookup::list(&definition, "spec.versions");
-        let own = versions.iter().find(|each| lookup::text(each, "name") == &*self.version);
-        own.and_then(|own| lookup::at(own, "schema.openAPIV3Schema")).cloned().unwrap_or(Value::Null)
+        self.shapes.source(&self.version)
     }
 
     /// The shape with its constraints, read when it is first asked for.
     pub(crate) fn schema(&self) -> &Schema {
-        self.schema.get_or_init(|| {
-            Schema::custom(&self.source()).unwrap_or_else(|_| {
-                let open = serde_json::json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
-                Schema::custom(&open).expect("an open schema can be read")
-            })
-        })
+        &self.shapes.of(&self.version).expect("the version is one of the definition's").schema
     }
 
     /// Whether the schema has been asked for.
     #[cfg(test)]
     pub(crate) fn is_read(&self) -> bool {
-        self.schema.get().is_some()
+        self.shapes.versions.iter().any(|(_, shape)| shape.get().is_some())
     }
 
     /// The compiled `x-kubernetes-validations`.
@@ -87,14 +116,25 @@ impl Custom {
 
     /// See [`crate::Resource::settle`].
     pub(crate) fn settle(&self, object: &mut Value) -> bool {
-        let schema = self.schema();
-        let mut changed = !prune(schema, object).is_empty();
-        if *self.settles.get_or_init(|| schema.has_defaults()) {
+        let own = lookup::text(object, "apiVersion");
+        let version = own.rsplit_once('/').map_or(own, |(_, version)| version).to_owned();
+        let Some(shape) = self.shapes.of(&version) else { return self.trim(&self.version, object) };
+        let mut changed = self.trim(&version, object);
+        if shape.fills {
             let before = object.clone();
-            apply_defaults(schema, object);
+            apply_defaults(&shape.schema, object);
             changed |= before != *object;
         }
         changed
+    }
+
+    /// Takes out what a version does not know; a version that there is not takes out nothing. Says whether there was any.
+    pub(crate) fn trim(&self, version: &str, object: &mut Value) -> bool {
+        let Some(shape) = self.shapes.of(version) else { return false };
+        // Pruning does not tell of `null`, which it takes out too.
+        let before = object.clone();
+        prune(&shape.schema, object);
+        before != *object
     }
 }
 

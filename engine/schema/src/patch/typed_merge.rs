@@ -13,10 +13,14 @@ use crate::tree::{Kind, Schema};
 
 /// The live value with the applied one over it.
 pub(super) fn merge(schema: Option<&Schema>, live: &Value, applied: &Value) -> Value {
-    match (place(schema, live), place(schema, applied)) {
-        (Place::Fields(before), Place::Fields(after)) if !(before.is_empty() && after.is_empty()) => {
-            Value::Object(merge_fields(schema, live, applied))
+    if is_granular_map(schema, live) && is_granular_map(schema, applied) {
+        let is_empty = |value: &Value| value.as_object().is_none_or(Map::is_empty);
+        if is_empty(live) && is_empty(applied) {
+            return applied.clone();
         }
+        return Value::Object(merge_fields(schema, live, applied));
+    }
+    match (place(schema, live), place(schema, applied)) {
         (Place::Items(before), Place::Items(after)) if !(before.is_empty() && after.is_empty()) => {
             Value::Array(merge_items(&before, &after))
         }

@@ -2,10 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::Strategy as _;
 use super::checks;
 use super::rules::{
     Declared, Fill, Generations, between, check_at, not_negative, one_of, positive, required, required_as, text, with,
 };
+use crate::convert;
 use crate::invalid::FieldError;
 use crate::lookup;
 use crate::path::Path;
@@ -47,6 +49,12 @@ pub(crate) static AUTOSCALER_V1: Declared = Declared {
     status: Some(|| json!({ "currentReplicas": 0, "desiredReplicas": 0 })),
     generations: Generations::None,
     defaults: &[("spec.minReplicas", Fill::Number(1))],
+    fill: |object| {
+        let annotations = object.get("metadata").and_then(|metadata| metadata.get("annotations"));
+        let measured = annotations.and_then(|annotations| annotations.get(convert::METRICS)).is_some();
+        let Some(spec) = object.get_mut("spec").filter(|spec| spec.is_object() && !measured) else { return };
+        lookup::fill(spec, "targetCPUUtilizationPercentage", 80);
+    },
     rules: &[
         required("spec"),
         between("spec.minReplicas", 1, i64::MAX),
@@ -54,9 +62,18 @@ pub(crate) static AUTOSCALER_V1: Declared = Declared {
         with("spec.scaleTargetRef", target_ref),
         positive("spec.targetCPUUtilizationPercentage"),
     ],
+    more: as_second,
     status_rules: &[not_negative("status.currentReplicas"), not_negative("status.desiredReplicas")],
     ..Declared::SPECIFIED
 };
+
+/// What the first version says in annotations is judged as what the second one makes of it.
+fn as_second(object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+    if errors.is_empty() {
+        let second = |value: &Value| convert::autoscaler(value.clone(), "autoscaling/v2");
+        errors.extend(AUTOSCALER.validate(&second(object), old.map(second).as_ref()));
+    }
+}
 
 /// Whoever says something about a direction gets what is usual for the rest.
 fn fill_behavior(behavior: &mut Value) {
@@ -200,7 +217,31 @@ mod tests {
         assert_eq!(made["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 80);
         assert_eq!(made["spec"]["behavior"]["scaleUp"]["policies"].as_array().map(Vec::len), Some(2));
         assert_eq!(made["spec"]["behavior"]["scaleDown"]["selectPolicy"], "Min");
-        assert_eq!(valid(scaler("v1", &json!({})))["spec"]["minReplicas"], 1);
+        let first = valid(scaler("v1", &json!({})));
+        assert_eq!(
+            (&first["spec"]["minReplicas"], &first["spec"]["targetCPUUtilizationPercentage"]),
+            (&json!(1), &json!(80))
+        );
+    }
+
+    #[test]
+    fn what_the_first_version_says_in_annotations_is_judged_too() {
+        let annotated = |metrics: Value, behavior: Value| {
+            let mut object = scaler("v1", &json!({}));
+            object["metadata"]["annotations"] = json!({ convert::METRICS: metrics.to_string(), "autoscaling.alpha.kubernetes.io/behavior": behavior.to_string() });
+            object
+        };
+        let pods = json!([{ "type": "Pods", "pods": { "metricName": "hits", "targetAverageValue": "10" } }]);
+        let calm = json!({ "scaleDown": { "stabilizationWindowSeconds": 60, "policies": [{ "type": "Pods", "value": 1, "periodSeconds": 15 }] } });
+        let good = valid(annotated(pods.clone(), calm.clone()));
+        assert_eq!(good["spec"].get("targetCPUUtilizationPercentage"), None);
+        let restless = json!({ "scaleDown": { "stabilizationWindowSeconds": 4000, "policies": [{ "type": "Pods", "value": 1, "periodSeconds": 15 }] } });
+        assert_eq!(fields(&errors(annotated(pods, restless))), ["spec.behavior.scaleDown.stabilizationWindowSeconds"]);
+        let nameless = json!([{ "type": "Resource", "resource": { "targetAverageUtilization": 0 } }]);
+        assert_eq!(
+            fields(&errors(annotated(nameless, calm))),
+            ["spec.metrics[0].resource.name", "spec.metrics[0].resource.target.averageUtilization"]
+        );
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod schedule;
 mod scheduling;
 mod service;
 mod signing;
-mod status;
+pub(crate) mod status;
 mod storage;
 mod volume;
 mod workload;

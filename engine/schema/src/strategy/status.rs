@@ -11,7 +11,7 @@ use crate::path::Path;
 const STATES: [&str; 3] = ["True", "False", "Unknown"];
 
 /// Checks `status.conditions`: each has a type of its own and is true, false or unknown.
-pub(super) fn conditions(object: &Value) -> Vec<FieldError> {
+pub(crate) fn conditions(object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let status = Path::Root.field("status");
     let list = status.field("conditions");

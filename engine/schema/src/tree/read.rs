@@ -189,7 +189,8 @@ impl Node {
         if let Some(required) = schema.get("required").and_then(Value::as_array) {
             self.required = names(required);
         }
-        if let Some(default) = schema.get("default") {
+        // A default of `null` is none, as upstream reads it.
+        if let Some(default) = schema.get("default").filter(|default| !default.is_null()) {
             self.default = Some(default.clone());
         }
         self.nullable = flag("nullable").unwrap_or(self.nullable);

@@ -7,4 +7,4 @@ mod prune;
 
 pub use check::check_types;
 pub use defaults::apply_defaults;
-pub use prune::prune;
+pub use prune::{prune, prune_unknown};

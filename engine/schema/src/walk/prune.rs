@@ -8,49 +8,64 @@ use crate::tree::{Kind, Schema};
 /// Removes unknown fields, and `null` where it is no value of its own. Returns the path of each unknown field, in the
 /// order of the document, such as `spec.template.spec.containers[0].imagee`.
 pub fn prune(schema: &Schema, value: &mut Value) -> Vec<String> {
-    let mut unknown = Vec::new();
-    walk(schema, value, &Path::Root, &mut unknown);
-    unknown
+    let mut pruning = Pruning { unknown: Vec::new(), nulls: false };
+    pruning.walk(schema, value, &Path::Root);
+    pruning.unknown
 }
 
-fn walk(schema: &Schema, value: &mut Value, path: &Path<'_>, unknown: &mut Vec<String>) {
-    match (schema.kind(), value) {
-        (Kind::Object, Value::Object(object)) => fields(schema, object, path, unknown),
-        (Kind::Map, Value::Object(object)) => {
-            let Some(inner) = schema.inner() else { return };
-            if !inner.nullable() {
-                object.retain(|_, value| !value.is_null());
+/// Removes unknown fields and leaves every `null` where it is: an applied configuration owns its field by it.
+pub fn prune_unknown(schema: &Schema, value: &mut Value) -> Vec<String> {
+    let mut pruning = Pruning { unknown: Vec::new(), nulls: true };
+    pruning.walk(schema, value, &Path::Root);
+    pruning.unknown
+}
+
+struct Pruning {
+    unknown: Vec<String>,
+    /// Whether `null` stays where it is no value of its own.
+    nulls: bool,
+}
+
+impl Pruning {
+    fn walk(&mut self, schema: &Schema, value: &mut Value, path: &Path<'_>) {
+        match (schema.kind(), value) {
+            (Kind::Object, Value::Object(object)) => self.fields(schema, object, path),
+            (Kind::Map, Value::Object(object)) => {
+                let Some(inner) = schema.inner() else { return };
+                if !self.nulls && !inner.nullable() {
+                    object.retain(|_, value| !value.is_null());
+                }
+                for (key, value) in object {
+                    self.walk(&inner, value, &path.field(key));
+                }
             }
-            for (key, value) in object {
-                walk(&inner, value, &path.field(key), unknown);
+            (Kind::List, Value::Array(items)) => {
+                let Some(inner) = schema.inner() else { return };
+                for (index, item) in items.iter_mut().enumerate() {
+                    self.walk(&inner, item, &path.index(index));
+                }
             }
+            _ => {}
         }
-        (Kind::List, Value::Array(items)) => {
-            let Some(inner) = schema.inner() else { return };
-            for (index, item) in items.iter_mut().enumerate() {
-                walk(&inner, item, &path.index(index), unknown);
-            }
-        }
-        _ => {}
     }
-}
 
-fn fields(schema: &Schema, object: &mut Map<String, Value>, path: &Path<'_>, unknown: &mut Vec<String>) {
-    object.retain(|name, value| {
-        let path = path.field(name);
-        let Some(field) = schema.field(name) else {
-            if schema.preserves_unknown() || (schema.is_embedded_resource() && is_type_meta(name)) {
-                return true;
+    fn fields(&mut self, schema: &Schema, object: &mut Map<String, Value>, path: &Path<'_>) {
+        object.retain(|name, value| {
+            let path = path.field(name);
+            let Some(field) = schema.field(name) else {
+                if schema.preserves_unknown() || (schema.is_embedded_resource() && is_type_meta(name)) {
+                    return true;
+                }
+                self.unknown.push(path.to_string());
+                return false;
+            };
+            if value.is_null() && !field.nullable() && field.kind() != Kind::Any {
+                return self.nulls;
             }
-            unknown.push(path.to_string());
-            return false;
-        };
-        if value.is_null() && !field.nullable() && field.kind() != Kind::Any {
-            return false;
-        }
-        walk(&field, value, &path, unknown);
-        true
-    });
+            self.walk(&field, value, &path);
+            true
+        });
+    }
 }
 
 fn is_type_meta(name: &str) -> bool {
@@ -84,6 +99,16 @@ mod tests {
                 "spec": { "template": { "spec": { "containers": [{ "name": "c" }] } } },
             })
         );
+    }
+
+    #[test]
+    fn null_stays_where_it_says_whose_a_field_is() {
+        let deployment = shared().of_kind("apps/v1", "Deployment").expect("served");
+        let mut value = json!({ "foo": null, "metadata": { "labels": { "a": null } }, "spec": { "paused": null } });
+        assert_eq!(prune_unknown(deployment.schema(), &mut value), ["foo"]);
+        assert_eq!(value, json!({ "metadata": { "labels": { "a": null } }, "spec": { "paused": null } }));
+        prune(deployment.schema(), &mut value);
+        assert_eq!(value, json!({ "metadata": { "labels": {} }, "spec": {} }));
     }
 
     #[test]

@@ -3,10 +3,11 @@
 //! The evaluator knows no bounds, so bounds are written into the expression: before each step of each loop it has to pay,
 //! and once it cannot pay any more every loop ends. What is outside of loops is bounded by the expression's size.
 
-use kube_cel::cel::Program;
-use kube_cel::cel::common::ast::operators::{CONDITIONAL, INDEX, OPT_INDEX};
-use kube_cel::cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, ListExpr, LiteralValue};
+use kube_cel::cel::common::ast::operators::{CONDITIONAL, OPT_INDEX, OPT_SELECT};
+use kube_cel::cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
+use kube_cel::cel::parser::Parser;
 
+use crate::expression::expand;
 use crate::invalid::Reason;
 use crate::tree::RuleText;
 
@@ -16,6 +17,8 @@ const LENGTH: usize = 16 * 1024;
 const NODES: usize = 4096;
 /// How deep an expression may be nested.
 const DEPTH: usize = 256;
+/// How deep its brackets may be: the parser takes long for more.
+const BRACKETS: usize = 128;
 /// The function by which a loop pays.
 pub(super) const PAY: &str = "@pay";
 
@@ -76,9 +79,20 @@ fn expression(text: &str) -> Result<(IdedExpr, bool), String> {
     if text.len() > LENGTH {
         return Err(format!("must not be longer than {LENGTH} bytes"));
     }
-    let program = Program::compile(text).map_err(|error| format!("compilation failed: {error}"))?;
-    let mut expr = program.expression().clone();
-    let transition = program.references().has_variable("oldSelf");
+    let nested = text.bytes().scan(0_usize, |depth, byte| {
+        match byte {
+            b'(' | b'[' | b'{' => *depth += 1,
+            b')' | b']' | b'}' => *depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        Some(*depth)
+    });
+    if nested.max().is_some_and(|deepest| deepest > BRACKETS) {
+        return Err(format!("compilation failed: brackets are nested more than {BRACKETS} deep"));
+    }
+    let parsed = Parser::default().enable_optional_syntax(true).parse(text);
+    let mut expr = parsed.map_err(|error| format!("compilation failed: {error}"))?;
+    let transition = expr.references().has_variable("oldSelf");
     let mut nodes = 0;
     prepare(&mut expr, 0, &mut nodes)?;
     Ok((expr, transition))
@@ -98,13 +112,15 @@ fn prepare(node: &mut IdedExpr, depth: usize, nodes: &mut usize) -> Result<(), S
     if depth > DEPTH || *nodes > NODES {
         return Err("compilation failed: the expression is too large".into());
     }
-    if let Some(bound) = binding(node)? {
-        *node = bound;
-    }
+    expand(node).map_err(|problem| format!("compilation failed: {problem}"))?;
     let deeper = depth + 1;
     match &mut node.expr {
         Expr::Call(call) => {
             known(call)?;
+            if call.func_name == OPT_SELECT {
+                // The library's own `.?` fails on what is not there; its `[?]` does not.
+                OPT_INDEX.clone_into(&mut call.func_name);
+            }
             if let Some(target) = &mut call.target {
                 prepare(target, deeper, nodes)?;
             }
@@ -140,33 +156,11 @@ fn looping(comprehension: &mut ComprehensionExpr, depth: usize, nodes: &mut usiz
     Ok(())
 }
 
-/// `cel.bind(name, value, body)` is a loop that never runs and whose accumulator is the name.
-fn binding(node: &IdedExpr) -> Result<Option<IdedExpr>, String> {
-    let Expr::Call(call) = &node.expr else { return Ok(None) };
-    let on_cel = call.target.as_ref().is_some_and(|target| matches!(&target.expr, Expr::Ident(name) if name == "cel"));
-    if !on_cel || call.func_name != "bind" {
-        return Ok(None);
-    }
-    let [IdedExpr { expr: Expr::Ident(name), .. }, value, body] = call.args.as_slice() else {
-        return Err("compilation failed: cel.bind takes a name, a value and an expression".into());
-    };
-    let comprehension = ComprehensionExpr {
-        iter_range: IdedExpr { id: 0, expr: Expr::List(ListExpr::new(Vec::new())) },
-        iter_var: "@unused".to_owned(),
-        iter_var2: None,
-        accu_var: name.clone(),
-        accu_init: value.clone(),
-        loop_cond: literal(LiteralValue::Boolean(false.into())),
-        loop_step: IdedExpr { id: 0, expr: Expr::Ident(name.clone()) },
-        result: body.clone(),
-    };
-    Ok(Some(IdedExpr { id: node.id, expr: Expr::Comprehension(Box::new(comprehension)) }))
-}
-
 /// Whether a function is one that the evaluator has.
 fn known(call: &CallExpr) -> Result<(), String> {
     let name = call.func_name.as_str();
-    let operator = name.starts_with(['_', '@', '!', '-']) || matches!(name, INDEX | OPT_INDEX);
+    // No user can write the names of operators and of what macros are made of.
+    let operator = name.bytes().any(|byte| !byte.is_ascii_alphanumeric() && byte != b'_');
     let library = call.target.as_ref().and_then(|target| match &target.expr {
         Expr::Ident(prefix) => Some(format!("{prefix}.{name}")),
         _ => None,

@@ -7,6 +7,9 @@
 mod analysis;
 mod compile;
 mod convert;
+mod definition;
+mod known;
+mod price;
 mod run;
 
 use std::collections::{HashMap, HashSet};
@@ -14,12 +17,12 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::JsonPath;
-use super::report::Report;
 use super::values::key_of;
 use crate::invalid::{FieldError, Reason};
 use crate::path::Path;
 use crate::tree::{Kind, ListType, RuleText, Schema};
 use compile::{Compiled, compile};
+pub(super) use definition::check_definition;
 use run::{Budget, Verdict};
 
 /// The stack of the thread that parses and runs rules, in bytes: parsing and running recurse as deep as an expression is
@@ -34,10 +37,22 @@ pub(crate) struct Rules {
     ways: HashSet<u32>,
 }
 
+/// The rules of a place: its own, and those of what it must satisfy beside.
+fn texts(schema: &Schema) -> Vec<RuleText> {
+    let Some(checks) = schema.checks() else { return Vec::new() };
+    checks.rules.iter().cloned().chain(schema.branches(&checks.all_of).flat_map(|branch| texts(&branch))).collect()
+}
+
+/// The name of threads with such a stack.
+const DEEP: &str = "rules";
+
 /// Runs work where it may recurse; a panic of the expression library becomes `None`.
 fn deep<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+    if std::thread::current().name() == Some(DEEP) {
+        return std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok();
+    }
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("rules".into()).stack_size(STACK);
+        let thread = std::thread::Builder::new().name(DEEP.into()).stack_size(STACK);
         thread.spawn_scoped(scope, work).ok()?.join().ok()
     })
 }
@@ -57,12 +72,7 @@ impl Rules {
     }
 
     fn add(&mut self, schema: &Schema) -> bool {
-        let own: Vec<Compiled> = schema
-            .checks()
-            .into_iter()
-            .flat_map(|checks| &checks.rules)
-            .filter_map(|text| compile(text).ok())
-            .collect();
+        let own: Vec<Compiled> = texts(schema).iter().filter_map(|text| compile(text).ok()).collect();
         let mut any = !own.is_empty();
         if any {
             self.places.insert(schema.place(), own);
@@ -104,7 +114,8 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn walk(&mut self, schema: &Schema, value: &Value, old: Option<&Value>, path: &Path<'_>) {
-        if !self.rules.ways.contains(&schema.place()) || self.budget.is_spent() {
+        // Rules speak of values that are there; that one is `null` is for the rules around it to say.
+        if value.is_null() || !self.rules.ways.contains(&schema.place()) || self.budget.is_spent() {
             return;
         }
         if let Some(rules) = self.rules.places.get(&schema.place()) {
@@ -202,86 +213,6 @@ fn type_word(kind: Kind) -> &'static str {
         Kind::String => "string",
         Kind::Object | Kind::Map => "object",
         Kind::List => "array",
-    }
-}
-
-/// What is wrong with the rules of a schema, at the paths of the definition.
-pub(super) fn check_definition(schema: &Schema, path: &Path<'_>) -> Vec<FieldError> {
-    let check = || {
-        let mut report = Report::new();
-        definition(schema, path, true, 1, &mut report);
-        report.finish(path)
-    };
-    deep(check)
-        .unwrap_or_else(|| vec![FieldError::invalid(path, &Value::Null, "its validation rules could not be compiled")])
-}
-
-/// Checks the rules of a place and of all below. `times` is how often the place can occur in one object.
-fn definition(schema: &Schema, path: &Path<'_>, correlatable: bool, times: u64, errors: &mut Report) {
-    if errors.is_full() {
-        return;
-    }
-    let list = path.field("x-kubernetes-validations");
-    for (index, rule) in schema.checks().into_iter().flat_map(|checks| &checks.rules).enumerate() {
-        text(schema, rule, &list.index(index), correlatable, times, errors);
-    }
-    for (name, field) in schema.properties().filter(|(_, field)| field.definition().is_none()) {
-        definition(&field, &path.field("properties").key(name), correlatable, times, errors);
-    }
-    let Some(inner) = schema.inner() else { return };
-    let times = analysis::within(schema, times);
-    match schema.kind() {
-        Kind::List => {
-            let keyed = matches!(schema.list_type(), ListType::Map(_));
-            definition(&inner, &path.field("items"), correlatable && keyed, times, errors);
-        }
-        _ => definition(&inner, &path.field("additionalProperties"), correlatable, times, errors),
-    }
-}
-
-/// Checks one rule.
-fn text(schema: &Schema, rule: &RuleText, path: &Path<'_>, correlatable: bool, times: u64, errors: &mut Report) {
-    if errors.is_full() {
-        return;
-    }
-    let invalid =
-        |field: &str, value: &str, detail: &str| FieldError::invalid(&path.field(field), &value.into(), detail);
-    if rule.rule.trim().is_empty() {
-        return errors.push(FieldError::required(&path.field("rule"), "rule is not specified"));
-    }
-    if rule.rule.trim().contains('\n') && rule.message.is_empty() && rule.message_expression.is_empty() {
-        errors.push(FieldError::required(
-            &path.field("message"),
-            "message must be specified if rule contains line breaks",
-        ));
-    }
-    if rule.message.contains('\n') {
-        errors.push(invalid("message", &rule.message, "message must not contain line breaks"));
-    }
-    if compile::reason(&rule.reason).is_none() {
-        let known = ["FieldValueRequired", "FieldValueInvalid", "FieldValueForbidden", "FieldValueDuplicate"];
-        errors.push(FieldError::not_supported(&path.field("reason"), &(&*rule.reason).into(), &known));
-    }
-    let names = field_names(&rule.field_path);
-    let known = names.iter().try_fold(schema.clone(), |schema, name| schema.field(name)).is_some();
-    if !rule.field_path.is_empty() && (names.is_empty() || !known) {
-        errors.push(invalid("fieldPath", &rule.field_path, "fieldPath must be a valid path"));
-    }
-    match compile(rule) {
-        Err(problem) => errors.push(invalid(problem.field, problem.text(rule), &problem.detail)),
-        Ok(compiled) => {
-            if compiled.transition && !correlatable {
-                let detail = "oldSelf cannot be used on the uncorrelatable portion of the schema";
-                errors.push(invalid("rule", &rule.rule, detail));
-            }
-            if rule.optional_old && !compiled.transition {
-                let detail = "may not be set if oldSelf is not used in rule";
-                errors.push(FieldError::invalid(&path.field("optionalOldSelf"), &true.into(), detail));
-            }
-            if let Err(detail) = analysis::check(&compiled, schema, times) {
-                errors.push(invalid("rule", &rule.rule, &detail));
-            }
-        }
     }
 }
 

@@ -20,7 +20,7 @@ const TIME: Duration = Duration::from_secs(2);
 /// The longest text of a message that an expression makes, in bytes.
 const MESSAGE: usize = 5 * 1024;
 /// The types that `type(x)` can be compared with.
-const TYPES: [&str; 9] = ["bool", "bytes", "double", "int", "list", "map", "null_type", "string", "uint"];
+pub(super) const TYPES: [&str; 9] = ["bool", "bytes", "double", "int", "list", "map", "null_type", "string", "uint"];
 
 /// What a rule says.
 pub(super) enum Verdict {
@@ -120,6 +120,7 @@ fn message(rule: &Compiled, scope: &Context<'_>) -> String {
 /// The functions and constants, and the function by which loops pay.
 fn context(purse: Arc<AtomicI64>, deadline: Instant) -> Context<'static> {
     let mut context = Context::default().with_all();
+    crate::expression::register(&mut context);
     context.add_function(PAY, move |price: i64| -> Result<bool, ExecutionError> {
         let left = purse.fetch_sub(price, Ordering::Relaxed) - price;
         if left > 0 && Instant::now() < deadline {

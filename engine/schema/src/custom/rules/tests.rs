@@ -1,5 +1,8 @@
 //! Rules against objects, and what hostile ones can do.
 
+mod costs;
+mod library;
+
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -128,7 +131,8 @@ fn refused(properties: Value, rule: Value) -> Vec<String> {
 
 #[test]
 fn a_rule_that_cannot_hold_refuses_the_definition() {
-    let numbers = json!({ "n": { "type": "integer" }, "l": { "type": "array", "items": { "type": "array", "items": { "type": "string" } } } });
+    let numbers = json!({ "n": { "type": "integer" }, "s": { "type": "string", "maxLength": 10 },
+        "l": { "type": "array", "items": { "type": "array", "items": { "type": "string" } } } });
     for (rule, part) in [
         (json!({ "rule": "self.n >" }), "compilation failed: "),
         (json!({ "rule": "self.m > 1" }), "undefined field 'm'"),
@@ -139,22 +143,32 @@ fn a_rule_that_cannot_hold_refuses_the_definition() {
         (json!({ "rule": "self.n > 1", "fieldPath": ".m" }), "fieldPath must be a valid path"),
         (json!({ "rule": "" }), "rule is not specified"),
         (json!({ "rule": "self.n >\n 1" }), "message must be specified if rule contains line breaks"),
-        (json!({ "rule": "self.l.all(a, self.l.all(b, a == b))" }), "estimated rule cost exceeds budget"),
+        (json!({ "rule": "self.n" }), "cel expression must evaluate to a bool"),
+        (json!({ "rule": "self.n > 1", "messageExpression": "self.n" }), "messageExpression must evaluate to a string"),
+        (json!({ "rule": "self.s.matches('(')" }), "invalid matches argument"),
+        (json!({ "rule": "self.n.all(a, b, c, d)" }), "undeclared reference to 'all'"),
+        (json!({ "rule": "self.l.all(a, a, true)" }), "must have different names"),
+        (json!({ "rule": "_foo(self.n)" }), "undeclared reference to '_foo'"),
+        (json!({ "rule": "authorizer.group('').resource('pods').check('get').allowed()" }), "undeclared reference to"),
         (json!({ "rule": "self.n > 1", "optionalOldSelf": true }), "may not be set if oldSelf is not used"),
     ] {
         let found = refused(numbers.clone(), rule.clone());
         assert!(found.len() == 1 && found[0].contains(part), "{rule}: {found:?}");
         assert!(found[0].starts_with("s.properties[spec].x-kubernetes-validations[0]."), "{found:?}");
     }
-    assert_eq!(refused(numbers.clone(), json!({ "rule": "self.l.all(a, a.all(b, b.size() > 1))" })).len(), 1);
-    let bounded = json!({ "l": { "type": "array", "maxItems": 100, "items": { "type": "string" } } });
-    assert_eq!(
-        refused(bounded, json!({ "rule": "self.l.all(a, self.l.exists_one(b, a == b))" })),
-        Vec::<String>::new()
-    );
     let lost = json!({ "l": { "type": "array", "items": { "type": "string", "x-kubernetes-validations": [{ "rule": "self == oldSelf" }] } } });
     let schema = testing::schema(&spec(lost, json!([])));
     assert!(check_definition(&schema, &Path::Root)[0].message.contains("uncorrelatable"));
+}
+
+#[test]
+fn null_is_for_the_rules_around_it_and_those_of_all_of_count() {
+    let maybe = json!({ "n": { "type": "string", "nullable": true, "x-kubernetes-validations": [{ "rule": "self.size() > 3" }],
+        "allOf": [{ "x-kubernetes-validations": [{ "rule": "self != 'four'", "message": "not that" }] }] } });
+    let schema = spec(maybe, json!([]));
+    assert_eq!(problems(&schema, &json!({ "spec": { "n": null } }), None), Vec::<String>::new());
+    assert_eq!(problems(&schema, &json!({ "spec": { "n": "a" } }), None).len(), 1);
+    assert!(problems(&schema, &json!({ "spec": { "n": "four" } }), None)[0].ends_with("not that"));
 }
 
 #[test]
