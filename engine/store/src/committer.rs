@@ -1,8 +1,10 @@
 //! Group commit: one batch at a time goes to disk, and whoever comes meanwhile is in the next one.
 //!
 //! A lone writer commits on its own thread (two hand-overs would cost more than half a sync); when several write at once, a
-//! thread takes all that waits. No timer. Every answer, also that a compare failed, is given only after all that it rests
-//! on is durable. The first failed write or sync ends all writing; the process has to start again.
+//! thread takes all that waits. Before it does, it gives those whom it has just answered a fraction of a sync to come back:
+//! else writers fall into two halves that wait for each other's syncs, and each batch carries half of them. Every answer,
+//! also that a compare failed, is given only after all that it rests on is durable. The first failed write or sync ends all
+//! writing; the process has to start again.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,6 +23,9 @@ type Answer = Result<TxnResult, StoreError>;
 const WAITING: usize = 4096;
 /// A batch takes no further transaction once it is this large.
 const BATCH_BYTES: usize = 1 << 20;
+/// What part of the last batch's time the next one waits for more, and how long at most.
+const GATHERING: u32 = 4;
+const LONGEST_GATHERING: Duration = Duration::from_millis(1);
 
 /// Orders and commits transactions.
 #[derive(Debug)]
@@ -43,6 +48,8 @@ struct Queue {
     busy: bool,
     /// Whether the last batch was a lone transaction that was quick enough to have been the caller's own.
     alone: bool,
+    /// Until when the next batch waits for how many: those that waited when the last one was answered, and the answered.
+    gathering: Option<(Instant, usize)>,
     stopping: bool,
 }
 
@@ -67,7 +74,7 @@ impl Committer {
         let alone = !inline_below.is_zero();
         Self {
             shared,
-            queue: Mutex::new(Queue { waiting: VecDeque::new(), busy: false, alone, stopping: false }),
+            queue: Mutex::new(Queue { waiting: VecDeque::new(), busy: false, alone, gathering: None, stopping: false }),
             work: Condvar::new(),
             slots: Arc::new(Semaphore::new(WAITING)),
             writer: Mutex::new(writer),
@@ -103,7 +110,8 @@ impl Committer {
         let mut queue = self.queue();
         self.writable()?;
         queue.waiting.push_back(Request { txn, answer, _slot: slot });
-        if !queue.busy {
+        let awaited = queue.gathering.map_or(1, |(_, count)| count);
+        if !queue.busy && (queue.waiting.len() == 1 || queue.waiting.len() >= awaited) {
             self.work.notify_one();
         }
         Ok(receiver)
@@ -113,7 +121,8 @@ impl Committer {
     pub(crate) fn serve(&self) {
         // A panic drops the turn first, so that those in the batch find out why they get no answer.
         while let Some((batch, mut turn)) = self.next_batch() {
-            let answers = turn.commit(batch.iter().map(|request| &request.txn), batch.len());
+            let (began, size) = (Instant::now(), batch.len());
+            let answers = turn.commit(batch.iter().map(|request| &request.txn), size);
             // Before the answers, so that a caller who is now alone finds the turn free for its next transaction.
             drop(turn);
             let mut answers = answers.map(Vec::into_iter);
@@ -121,6 +130,9 @@ impl Committer {
                 let next = answers.as_mut().map(|answers| answers.next().expect("each transaction has an answer"));
                 reply(request, next.map_err(|error| error.clone()));
             }
+            let pause = (began.elapsed() / GATHERING).min(LONGEST_GATHERING);
+            let mut queue = self.queue();
+            queue.gathering = Some((Instant::now() + pause, size + queue.waiting.len()));
         }
     }
 
@@ -133,6 +145,7 @@ impl Committer {
             // As in `queue`: a panic of another leaves nothing half changed here.
             queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
+        queue = self.gather(queue);
         queue.busy = true;
         let mut batch = Vec::new();
         let mut bytes = 0;
@@ -143,6 +156,19 @@ impl Committer {
             batch.push(request);
         }
         Some((batch, Turn { committer: self, alone: false }))
+    }
+
+    /// Waits a moment for those who are likely to come.
+    fn gather<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        while let Some((until, count)) = queue.gathering {
+            let left = until.saturating_duration_since(Instant::now());
+            if queue.stopping || queue.waiting.len() >= count || left.is_zero() {
+                queue.gathering = None;
+                break;
+            }
+            queue = self.work.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        queue
     }
 
     /// Lets `serve` return once nothing waits.
