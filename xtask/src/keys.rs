@@ -48,7 +48,7 @@ pub(crate) fn keys() -> Result<()> {
             None => differences.push([name.clone(), "definition".into(), "there".into(), "not there".into()]),
         }
     }
-    let said: usize = ours.values().map(|definition| count(definition)).sum();
+    let said: usize = ours.values().map(count).sum();
     println!("{} definitions that say {said} things about merging, {} differences", ours.len(), differences.len());
     for [place, fact, ours, theirs] in &differences {
         println!("{place:<90} {fact:<16} ours: {ours:<30} Kubernetes: {theirs}");

@@ -44,11 +44,11 @@ pub(crate) const STEPS: &[Step] = &[
     run("get deployment web -o jsonpath={.spec.replicas}").prints("3"),
     run("get --raw /apis/apps/v1/namespaces/workloads/deployments/web/scale").says(&["\"kind\":\"Scale\"", "app=web"]),
     run("get deployment web --subresource=status -o jsonpath={.status.readyReplicas}").says(&["3"]).soon(),
+    run("exec deployment/web -- nginx -v").says(&["nginx version"]),
+    run("logs deployment/web --tail=1").says(&["start worker process"]),
     run("patch deployment web --subresource=scale --type=merge -p '{\"spec\":{\"replicas\":2}}'")
         .prints("scale.autoscaling/web patched\n"),
     run("get deployment web --subresource=scale -o jsonpath='{.kind} {.spec.replicas}'").prints("Scale 2"),
-    run("exec deployment/web -- nginx -v").says(&["nginx version"]),
-    run("logs deployment/web --tail=1").says(&["start worker process"]),
     run("rollout history deployment/web").says(&["REVISION", "CHANGE-CAUSE", "1         <none>"]),
     run("set image deployment/web web=nginx:1.15.4").prints("deployment.apps/web image updated\n"),
     run("annotate deployment/web kubernetes.io/change-cause='an older server'").says(&["annotated"]),
