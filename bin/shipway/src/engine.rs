@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use shipway_apiserver::pki::{Authority, KeyPairPem, TokenKey};
+use shipway_apiserver::pki::{Authority, FrontProxy, KeyPairPem, TokenKey};
 use shipway_apiserver::{ApiServer, Config, Identity};
 use shipway_container::Runtime;
 use shipway_driver::Shared;
@@ -114,6 +114,8 @@ impl Engine {
         let mut config = Config::new(instance.service_subnet, address, NODE_PORTS);
         let key = TokenKey::open(&home.path("pki")).context("cannot open the key of service account tokens")?;
         config.token_key = Some(Arc::new(key));
+        let front = FrontProxy::open(&home.path("pki")).context("cannot open the authority of the front proxy")?;
+        config.front_proxy = Some(Arc::new(front));
         config.audit = args.audit();
         let api = ApiServer::open(log.clone(), config).await.context("cannot start the API server")?;
         let mut engine = Self { api, stop: CancellationToken::new(), parts: JoinSet::new() };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use shipway_apiserver::pki::{Authority, TokenKey};
+use shipway_apiserver::pki::{Authority, FrontProxy, TokenKey};
 use shipway_apiserver::{ApiServer, Config, Identity};
 use shipway_store::{Log, Options};
 use tokio::net::TcpListener;
@@ -26,6 +26,7 @@ async fn main() -> Result<()> {
     let address = listener.local_addr()?;
     let mut config = Config::new((Ipv4Addr::new(10, 73, 128, 0), 17), address, 30000..=32767);
     config.token_key = Some(Arc::new(TokenKey::open(&dir.join("pki"))?));
+    config.front_proxy = Some(Arc::new(FrontProxy::open(&dir.join("pki"))?));
     let server = ApiServer::open(Log::open(&dir.join("store"), Options::default())?, config).await?;
     let authority = Authority::open(&dir.join("pki"))?;
     let pair = authority.issue_server(&["localhost".into()], &[IpAddr::V4(Ipv4Addr::LOCALHOST)])?;

@@ -1,11 +1,12 @@
 //! What the client wants to read: the object itself, a table for people, or metadata alone; compressed or not.
 //!
-//! Replies are always JSON: every client that prefers protobuf also names JSON.
+//! Replies are JSON, or YAML for those who ask for it: every client that prefers protobuf also names JSON.
 
 use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_ENCODING};
 
 use crate::error::ApiError;
+use crate::yaml::YAML;
 
 /// The form of the objects in a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +23,10 @@ pub(crate) enum Shape {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Accept {
     pub(crate) shape: Shape,
+    /// Whether the body may be compressed.
     pub(crate) gzip: bool,
+    /// Whether it should be YAML.
+    pub(crate) yaml: bool,
 }
 
 /// The media type of aggregated discovery, which the reply must repeat letter by letter.
@@ -31,15 +35,41 @@ pub(crate) const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2
 impl Accept {
     /// Takes the first clause of `Accept` that can be served.
     pub(crate) fn parse(headers: &HeaderMap) -> Result<Self, ApiError> {
-        let gzip = texts(headers, ACCEPT_ENCODING)
-            .any(|coding| coding.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("gzip")));
+        let gzip = takes_gzip(headers);
         let mut clauses = texts(headers, ACCEPT).peekable();
         if clauses.peek().is_none() {
-            return Ok(Self { shape: Shape::Object, gzip });
+            return Ok(Self { shape: Shape::Object, gzip, yaml: false });
         }
-        let shape = clauses.find_map(shape).ok_or(ApiError::NotAcceptable)?;
-        Ok(Self { shape, gzip })
+        let find = |clause| Some((shape(clause)?, is_yaml(clause)));
+        let (shape, yaml) = clauses.find_map(find).ok_or(ApiError::NotAcceptable)?;
+        // What is compressed cannot be turned over.
+        Ok(Self { shape, gzip: gzip && !yaml, yaml })
     }
+}
+
+/// Whether the body may be compressed.
+pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
+    texts(headers, ACCEPT_ENCODING)
+        .any(|coding| coding.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("gzip")))
+}
+
+/// Whether the first clause that can be served is one of YAML.
+pub(crate) fn wants_yaml(headers: &HeaderMap) -> bool {
+    headers.contains_key(ACCEPT) && Accept::parse(headers).is_ok_and(|accept| accept.yaml)
+}
+
+/// The media types that are accepted, without parameters, in their order; any, where none is named.
+pub(crate) fn media(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let any = (!headers.contains_key(ACCEPT)).then_some("*/*");
+    texts(headers, ACCEPT).map(media_type).chain(any)
+}
+
+fn media_type(clause: &str) -> &str {
+    clause.split(';').next().unwrap_or_default().trim()
+}
+
+fn is_yaml(clause: &str) -> bool {
+    media_type(clause) == YAML
 }
 
 /// Whether the client takes aggregated discovery.
@@ -61,8 +91,7 @@ fn parameter<'a>(clause: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn shape(clause: &str) -> Option<Shape> {
-    let media = clause.split(';').next().unwrap_or_default().trim();
-    if !matches!(media, "application/json" | "application/*" | "*/*") {
+    if !matches!(media_type(clause), "application/json" | "application/*" | "*/*" | YAML) {
         return None;
     }
     let ours = parameter(clause, "g") == Some("meta.k8s.io") && parameter(clause, "v") == Some("v1");
@@ -94,10 +123,19 @@ mod tests {
             ("application/vnd.kubernetes.protobuf, application/json", Some(Shape::Object)),
             ("application/vnd.kubernetes.protobuf", None),
             ("text/html", None),
+            ("application/yaml", Some(Shape::Object)),
         ];
         for (accept, expected) in cases {
             assert_eq!(read(accept), expected, "{accept}");
         }
+    }
+
+    #[test]
+    fn yaml_is_written_for_whom_it_is_the_first_choice() {
+        let wants = |accept: &'static str| wants_yaml(&HeaderMap::from_iter([(ACCEPT, accept.parse().unwrap())]));
+        assert!(wants("application/yaml") && wants("text/html, application/yaml, application/json"));
+        assert!(!wants("application/json, application/yaml") && !wants("*/*"));
+        assert!(!wants_yaml(&HeaderMap::new()));
     }
 
     #[test]

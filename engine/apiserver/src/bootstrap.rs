@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
+use crate::aggregate;
 use crate::body::full;
 use crate::error::ApiError;
 use crate::identity::Identity;
@@ -45,6 +46,7 @@ pub(crate) async fn run(server: &ApiServer, config: &Config) -> Result<(), ApiEr
         create(server, "/apis/scheduling.k8s.io/v1/priorityclasses", &class).await?;
     }
     rbac::bootstrap(server).await?;
+    aggregate::publish(server).await?;
     let services = "/api/v1/namespaces/default/services";
     let endpoints = "/api/v1/namespaces/default/endpoints";
     let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";

@@ -104,7 +104,7 @@ pub enum ApiError {
     #[error("the server does not allow this method on the requested resource")]
     MethodNotAllowed,
     /// No media type of `Accept` can be produced.
-    #[error("only the following media types are accepted: application/json")]
+    #[error("only the following media types are accepted: application/json, application/yaml")]
     NotAcceptable,
     /// The body's media type cannot be read.
     #[error("the body of the request was in an unknown format - accepted media types include: {0}")]
@@ -140,6 +140,9 @@ pub enum ApiError {
     /// Something behind the server does not answer.
     #[error("{0}")]
     Unavailable(String),
+    /// Something behind the server does not answer in time.
+    #[error("{0}")]
+    Timeout(String),
     /// A fault of the server itself.
     #[error("Internal error occurred: {0}")]
     Internal(String),
@@ -181,7 +184,7 @@ impl ApiError {
             Self::UriTooLong(_) => (414, "BadRequest"),
             Self::TooManyRequests => (429, "TooManyRequests"),
             Self::Expired { .. } => (410, "Expired"),
-            Self::FutureRevision { .. } => (504, "Timeout"),
+            Self::FutureRevision { .. } | Self::Timeout(_) => (504, "Timeout"),
             Self::Unavailable(_) => (503, "ServiceUnavailable"),
             Self::Internal(_) | Self::Store(_) | Self::Pki { .. } => (500, "InternalError"),
         }

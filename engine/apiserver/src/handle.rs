@@ -12,15 +12,19 @@ use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::ApiServer;
+use crate::accept;
 use crate::access;
 use crate::admission;
+use crate::aggregate::{self, Asked};
 use crate::audit;
 use crate::authorize::{self, Attributes};
 use crate::body::{self, Body};
 use crate::call::{BODY_LIMIT, Call};
 use crate::commit::Place;
+use crate::component;
 use crate::connect::{self, Conversation};
 use crate::convert;
 use crate::custom;
@@ -31,7 +35,7 @@ use crate::error::ApiError;
 use crate::identity::Identity;
 use crate::limit;
 use crate::list::{self, At};
-use crate::metrics::Asked;
+use crate::metrics;
 use crate::patch::patch;
 use crate::path::{self, ResourcePath};
 use crate::pod;
@@ -42,8 +46,10 @@ use crate::reply;
 use crate::reviews;
 use crate::scale;
 use crate::select::Selection;
+use crate::trace::Trace;
 use crate::view::View;
 use crate::write::{Change, Part, create, manager, modify};
+use crate::yaml;
 
 /// The longest path and query, in bytes.
 const URI_LIMIT: usize = 16 * 1024;
@@ -67,16 +73,24 @@ async fn answered(
     stop: CancellationToken,
 ) -> Response<Body> {
     let begin = Instant::now();
-    let asked = Mutex::new(Asked::default());
+    let asked = Mutex::new(metrics::Asked::default());
+    let mut request = request;
+    let trace = Trace::begin(&mut request, identity.as_deref());
+    let yaml = accept::wants_yaml(request.headers());
     let (request, record) = audit::begin(&server, identity.as_deref(), request);
     let work = AssertUnwindSafe(route(server.clone(), identity, request, stop, &asked)).catch_unwind();
-    let response = match work.await {
+    let mut response = match work.instrument(trace.span()).await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => reply::failure(&error),
         Err(_) => reply::failure(&ApiError::Internal("the handler of this request panicked".into())),
     };
+    if yaml {
+        response = yaml::turned(response).await;
+    }
     let asked = asked.into_inner().unwrap_or_else(PoisonError::into_inner);
-    server.metrics().answered(asked, response.status().as_u16(), begin.elapsed());
+    let taken = begin.elapsed();
+    server.metrics().answered(asked, response.status().as_u16(), taken);
+    trace.end(&mut response, taken);
     match record {
         Some(record) => record.end(response),
         None => response,
@@ -88,7 +102,7 @@ async fn route(
     identity: Option<Arc<Identity>>,
     request: Request<Body>,
     stop: CancellationToken,
-    asked: &Mutex<Asked>,
+    asked: &Mutex<metrics::Asked>,
 ) -> Result<Response<Body>, ApiError> {
     let identity = identity.ok_or(ApiError::Unauthorized)?;
     let (head, body) = request.into_parts();
@@ -101,16 +115,26 @@ async fn route(
     let impersonated = access::impersonated(&server, &caller, &head.headers).await?;
     audit::tell(&head.extensions, impersonated.as_deref());
     let identity = impersonated.unwrap_or_else(|| caller.clone());
+    let remote = aggregate::route(&server, path).await?;
     let (object, beyond) = proxy::split(path);
-    let Some(target) = path::parse(object)? else {
-        let _permit = server.flight().enter(&caller, false)?;
+    let target = if remote.is_some() { path::parse_remote(path)? } else { path::parse(object)? };
+    let Some(target) = target else {
+        let permit = server.flight().enter(&caller, false)?;
         authorize::check_path(&server, &identity, &head.method.as_str().to_ascii_lowercase(), path).await?;
-        return discovery::answer(&server, &head.method, path, &query, &head.headers);
+        return match remote {
+            Some(route) => aggregate::forward(&server, &route, Asked { identity, head, body, stop }, permit).await,
+            None => discovery::answer(&server, &head.method, path, &query, &head.headers).await,
+        };
     };
-    let converses = beyond.is_some() || connect::is_wanted(&target);
-    let verb = if converses { connect::verb(&head.method)? } else { verb(&head.method, &target, &query)? };
+    let converses = beyond.is_some() || (remote.is_none() && connect::is_wanted(&target));
+    let verb = match verb(&head.method, &target, &query) {
+        _ if converses => connect::verb(&head.method)?,
+        // Another server may know more methods than this one.
+        Err(_) if remote.is_some() => connect::verb(&head.method)?,
+        own => own?,
+    };
     if let Some(resource) = server.registry().find(&target.group, &target.version, &target.plural) {
-        let now = Asked::of(verb, &resource, target.subresource.as_deref());
+        let now = metrics::Asked::of(verb, &resource, target.subresource.as_deref());
         *asked.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
     let long = limit::is_long(verb, target.subresource.as_deref().unwrap_or_default());
@@ -119,6 +143,9 @@ async fn route(
     let decided = authorize::check(&server, &identity, &attributes(&target, verb, &query)).await;
     audit::decided(&head.extensions, decided.is_ok());
     decided?;
+    if let Some(route) = remote {
+        return aggregate::forward(&server, &route, Asked { identity, head, body, stop }, permit).await;
+    }
     if converses {
         let answered = connect::answer(Conversation { server, identity, target, query, head, body, stop }).await?;
         return Ok(limit::hold(answered, permit));
@@ -178,10 +205,17 @@ async fn resource(call: &Call, target: ResourcePath) -> Result<Response<Body>, A
     if reviews::is_review(&target) {
         return reviews::answer(call, &target).await;
     }
+    if pod::is_binding(&target) {
+        return pod::bind_named(call, &target).await;
+    }
     let found = call.server.registry().find(&target.group, &target.version, &target.plural);
     let resource = found.ok_or(ApiError::NoSuchPath)?;
     if let Some(text) = &resource.deprecation {
         call.warn(text.to_string());
+    }
+    let asked = verb(&call.method, &target, &call.query)?;
+    if target.subresource.is_none() && !resource.verbs.contains(&asked) {
+        return Err(ApiError::MethodNotAllowed);
     }
     let table = call.server.cache().table(&resource);
     let misplaced = if resource.namespaced {
@@ -191,6 +225,9 @@ async fn resource(call: &Call, target: ResourcePath) -> Result<Response<Body>, A
     };
     if misplaced {
         return Err(ApiError::NoSuchPath);
+    }
+    if component::is_seen(&resource) {
+        return component::answer(call, &resource, target.name.as_deref());
     }
     let place = Place { resource, table, namespace: target.namespace, name: target.name.clone().unwrap_or_default() };
     match (target.name, target.subresource) {
@@ -287,7 +324,7 @@ async fn below(call: &Call, place: &Place, name: &str) -> Result<Response<Body>,
     }
     admission::connect(call, place, name).await?;
     match (name, verb) {
-        ("status" | "approval" | "ephemeralcontainers", "get") => read::get(call, place).await,
+        ("status" | "approval" | "ephemeralcontainers" | "resize", "get") => read::get(call, place).await,
         ("status", "update") => replace(call, place, Part::Status).await,
         ("status", _) => patched(call, place, Part::Status).await,
         ("approval", "update") => replace(call, place, Part::Approval).await,
@@ -308,6 +345,8 @@ async fn below(call: &Call, place: &Place, name: &str) -> Result<Response<Body>,
             pod::evict(call, place).await?;
             Ok(reply::success(StatusCode::CREATED, None))
         }
+        ("resize", "update") => replace(call, place, Part::Resize).await,
+        ("resize", _) => patched(call, place, Part::Resize).await,
         ("ephemeralcontainers", _) => {
             let view = View::of(call, place.resource().clone())?;
             let written = pod::set_ephemeral(call, place).await?;

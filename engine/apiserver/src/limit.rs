@@ -50,13 +50,15 @@ struct Counts {
     users: HashMap<Box<str>, [usize; 2]>,
     all: [usize; 2],
     system: usize,
+    /// Long requests of each part of the system.
+    parts: HashMap<Box<str>, usize>,
 }
 
 /// One request in flight, until dropped.
 pub(crate) struct Permit {
     owner: Arc<InFlight>,
-    /// None for a part of the system.
-    user: Option<Box<str>>,
+    user: Box<str>,
+    system: bool,
     long: bool,
 }
 
@@ -65,15 +67,23 @@ impl InFlight {
         Arc::new(Self { limits, counts: Mutex::default() })
     }
 
+    /// Whether a part of the system has a long request in flight.
+    pub(crate) fn is_watching(&self, user: &str) -> bool {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).parts.contains_key(user)
+    }
+
     /// Counts a request in, or refuses it.
     pub(crate) fn enter(self: &Arc<Self>, identity: &Identity, long: bool) -> Result<Permit, ApiError> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let user = if identity.is_system() {
+        let (user, system): (Box<str>, bool) = (identity.user.as_str().into(), identity.is_system());
+        if system {
             if counts.system >= self.limits.system {
                 return Err(ApiError::TooManyRequests);
             }
             counts.system += 1;
-            None
+            if long {
+                *counts.parts.entry(user.clone()).or_default() += 1;
+            }
         } else {
             let (own, all) = if long {
                 (self.limits.user_long, self.limits.users_long)
@@ -86,29 +96,36 @@ impl InFlight {
                 return Err(ApiError::TooManyRequests);
             }
             counts.all[sort] += 1;
-            match counts.users.get_mut(&*identity.user) {
+            match counts.users.get_mut(&user) {
                 Some(own) => own[sort] += 1,
-                None => counts.users.entry(identity.user.as_str().into()).or_default()[sort] += 1,
+                None => counts.users.entry(user.clone()).or_default()[sort] += 1,
             }
-            Some(identity.user.as_str().into())
-        };
-        Ok(Permit { owner: self.clone(), user, long })
+        }
+        Ok(Permit { owner: self.clone(), user, system, long })
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut counts = self.owner.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(user) = &self.user else {
+        if self.system {
             counts.system -= 1;
+            if self.long
+                && let Some(own) = counts.parts.get_mut(&self.user)
+            {
+                *own -= 1;
+                if *own == 0 {
+                    counts.parts.remove(&self.user);
+                }
+            }
             return;
-        };
+        }
         let sort = usize::from(self.long);
         counts.all[sort] -= 1;
-        if let Some(own) = counts.users.get_mut(user) {
+        if let Some(own) = counts.users.get_mut(&self.user) {
             own[sort] -= 1;
             if *own == [0, 0] {
-                counts.users.remove(user);
+                counts.users.remove(&self.user);
             }
         }
     }

@@ -16,8 +16,8 @@ pub(crate) struct ResourcePath {
     pub(crate) subresource: Option<String>,
 }
 
-/// Reads a resource path; `None` when the path is not of that form.
-pub(crate) fn parse(path: &str) -> Result<Option<ResourcePath>, ApiError> {
+/// The parts of a path, decoded.
+fn segments(path: &str) -> Result<Vec<String>, ApiError> {
     let mut segments = Vec::new();
     for segment in path.trim_start_matches('/').split('/') {
         segments.push(decode(segment, false)?);
@@ -25,7 +25,30 @@ pub(crate) fn parse(path: &str) -> Result<Option<ResourcePath>, ApiError> {
     if segments.last().is_some_and(String::is_empty) {
         segments.pop();
     }
+    Ok(segments)
+}
+
+/// Reads a path below `/apis/<group>/<version>` of another server, which may go deeper than ours do; `None` for its own
+/// documents. What the other server could read as another path than it looks like is refused.
+pub(crate) fn parse_remote(path: &str) -> Result<Option<ResourcePath>, ApiError> {
+    let segments = segments(path)?;
+    if segments.iter().any(|segment| matches!(&**segment, "" | "." | "..") || segment.contains(['/', '\\'])) {
+        return Err(ApiError::NoSuchPath);
+    }
     let mut segments = segments.into_iter();
+    if segments.next().as_deref() != Some("apis") {
+        return Ok(None);
+    }
+    let (Some(group), Some(version)) = (segments.next(), segments.next()) else { return Ok(None) };
+    let mut rest: Vec<String> = segments.collect();
+    let within = matches!(&*rest, [first, _, third, ..] if first == "namespaces" && !is_namespace_subresource(third));
+    rest.truncate(if within { 5 } else { 3 });
+    Ok(below(group, version, rest))
+}
+
+/// Reads a resource path; `None` when the path is not of that form.
+pub(crate) fn parse(path: &str) -> Result<Option<ResourcePath>, ApiError> {
+    let mut segments = segments(path)?.into_iter();
     let (group, version) = match segments.next().as_deref() {
         Some("api") => (Some(String::new()), segments.next()),
         Some("apis") => (segments.next(), segments.next()),
@@ -93,6 +116,27 @@ mod tests {
         ];
         for (path, expected) in cases {
             assert_eq!(read(path), Some(expected.map(str::to_owned)), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_lies_deep_in_another_server_is_still_a_resource() {
+        let read =
+            |path: &str| parse_remote(path).map(|read| read.map(|read| (read.plural, read.name, read.subresource)));
+        let deep = |plural: &str, name: &str, below: &str| {
+            let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+            Some((plural.to_owned(), some(name), some(below)))
+        };
+        let root = "/apis/example.com/v1";
+        assert_eq!(read(&format!("{root}/namespaces/n/pods/p/cpu/a/b")).unwrap(), deep("pods", "p", "cpu"));
+        assert_eq!(read(&format!("{root}/nodes/n/cpu/a/b/c/d")).unwrap(), deep("nodes", "n", "cpu"));
+        assert_eq!(read(&format!("{root}/namespaces/n/status/a/b/c")).unwrap(), deep("namespaces", "n", "status"));
+        assert_eq!(read(&format!("{root}/pods")).unwrap(), deep("pods", "", ""));
+        for own in [root.to_owned(), format!("{root}/"), "/openapi/v3/apis/example.com/v1".into()] {
+            assert_eq!(read(&own).unwrap(), None, "{own}");
+        }
+        for path in ["a//b", "a/../b", "a/%2e%2e/b", "./a", "a%2Fb", "a%5Cb"] {
+            assert!(matches!(read(&format!("{root}/{path}")), Err(ApiError::NoSuchPath)), "{path}");
         }
     }
 

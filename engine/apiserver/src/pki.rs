@@ -23,6 +23,7 @@ use crate::error::ApiError;
 use crate::identity::Identity;
 
 pub use crate::access::TokenKey;
+pub use crate::aggregate::FrontProxy;
 
 const NAME: &str = "shipway-ca";
 const DAY: Duration = Duration::from_hours(24);
@@ -60,6 +61,11 @@ impl std::fmt::Debug for Authority {
 impl Authority {
     /// Opens `ca.crt` and `ca.key` in a folder, or makes both when neither is there.
     pub fn open(dir: &Path) -> Result<Self, ApiError> {
+        Self::named(dir, NAME)
+    }
+
+    /// The same for an authority of another name.
+    pub(crate) fn named(dir: &Path, name: &str) -> Result<Self, ApiError> {
         let (certificate_path, key_path) = (dir.join("ca.crt"), dir.join("ca.key"));
         let failed = |message: String| ApiError::Pki { path: dir.display().to_string(), message };
         let read = |path: &Path| match std::fs::read_to_string(path) {
@@ -78,13 +84,13 @@ impl Authority {
                     None => new_key().map_err(|error| failed(error.to_string()))?.serialize_pem(),
                 };
                 write_private(&key_path, &key).map_err(|error| failed(format!("ca.key: {error}")))?;
-                let certificate = self_signed(&key).map_err(|error| failed(error.to_string()))?;
+                let certificate = self_signed(&key, name).map_err(|error| failed(error.to_string()))?;
                 write_private(&certificate_path, &certificate).map_err(|error| failed(format!("ca.crt: {error}")))?;
                 (certificate, key)
             }
         };
         let key = KeyPair::from_pem(&key).map_err(|error| failed(format!("ca.key: {error}")))?;
-        Ok(Self { certificate, issuer: Issuer::new(authority_params(), key), path: dir.display().to_string() })
+        Ok(Self { certificate, issuer: Issuer::new(authority_params(name), key), path: dir.display().to_string() })
     }
 
     /// The authority's certificate in PEM form, for clients to trust.
@@ -176,12 +182,12 @@ fn new_key() -> Result<KeyPair, rcgen::Error> {
     KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
 }
 
-fn self_signed(key: &str) -> Result<String, rcgen::Error> {
-    Ok(authority_params().self_signed(&KeyPair::from_pem(key)?)?.pem())
+fn self_signed(key: &str, name: &str) -> Result<String, rcgen::Error> {
+    Ok(authority_params(name).self_signed(&KeyPair::from_pem(key)?)?.pem())
 }
 
-fn authority_params() -> CertificateParams {
-    let mut params = params(NAME, None, DAY * 3650);
+fn authority_params(name: &str) -> CertificateParams {
+    let mut params = params(name, None, DAY * 3650);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     params

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use shipway_schema::{FieldError, Reason, apply_defaults, validate_ephemeral_containers};
 use tower::ServiceExt;
@@ -21,13 +21,34 @@ use crate::delete::{DeleteOptions, delete};
 use crate::error::{About, ApiError};
 use crate::object::Object;
 use crate::patch::Patch;
+use crate::path::ResourcePath;
 use crate::query::Query;
+use crate::reply;
 use crate::service::NodeService;
 use crate::write::{Change, Part, manager, modify};
 
 /// The query parameters of a log request that the node understands.
 const LOG_PARAMETERS: [&str; 8] =
     ["follow", "tailLines", "previous", "timestamps", "sinceSeconds", "sinceTime", "limitBytes", "stream"];
+
+/// Whether the path is that of bindings, which name their pods themselves.
+pub(crate) fn is_binding(target: &ResourcePath) -> bool {
+    target.group.is_empty() && target.version == "v1" && target.plural == "bindings" && target.name.is_none()
+}
+
+/// Binds the pod that the binding is named for.
+pub(crate) async fn bind_named(call: &Call, target: &ResourcePath) -> Result<Response<Body>, ApiError> {
+    if call.method != Method::POST || target.namespace.is_none() {
+        return Err(ApiError::MethodNotAllowed);
+    }
+    let binding = decode::decode(call)?.value;
+    let name = binding["metadata"]["name"].as_str().filter(|name| !name.is_empty() && !name.contains('/'));
+    let name = name.ok_or_else(|| ApiError::BadRequest("metadata.name: Required value".into()))?.to_owned();
+    let resource = call.server.registry().find("", "v1", "pods").ok_or(ApiError::NoSuchPath)?;
+    let table = call.server.cache().table(&resource);
+    bind(call, &Place { resource, table, namespace: target.namespace.clone(), name }).await?;
+    Ok(reply::success(StatusCode::CREATED, None))
+}
 
 /// Binds a pod to a node, once.
 pub(crate) async fn bind(call: &Call, place: &Place) -> Result<(), ApiError> {

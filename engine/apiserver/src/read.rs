@@ -59,6 +59,9 @@ pub(crate) async fn list(call: &Call, place: &Place, selection: &Selection) -> R
 
 /// WATCH.
 pub(crate) async fn watch(call: &Call, place: &Place, selection: Selection) -> Result<Response<Body>, ApiError> {
+    if call.accept()?.yaml {
+        return Err(ApiError::NotAcceptable);
+    }
     let mut view = View::of(call, place.resource().clone())?;
     view.gzip = false;
     let start = start(call).await?;

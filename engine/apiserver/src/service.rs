@@ -20,6 +20,7 @@ use tower::util::BoxCloneSyncService;
 
 use crate::access::{Accounts, TokenKey};
 use crate::admission::{self, Chain};
+use crate::aggregate::{self, Aggregation, FrontProxy};
 use crate::allocate::Ranges;
 use crate::audit::{Audit, AuditConfig};
 use crate::authorize::Authorizer;
@@ -49,6 +50,8 @@ pub struct Config {
     pub node_port_range: RangeInclusive<u16>,
     /// What tokens of service accounts are signed with; none makes a key that lives as long as the server.
     pub token_key: Option<Arc<TokenKey>>,
+    /// As whom servers behind this one are asked; with none they are told who asks and have no reason to believe it.
+    pub front_proxy: Option<Arc<FrontProxy>>,
     /// What is written down about requests, and where.
     pub audit: Option<AuditConfig>,
     /// How many requests may be in flight.
@@ -59,7 +62,7 @@ impl Config {
     /// With a passing key for tokens, no audit and the usual limits.
     pub fn new(service_subnet: (Ipv4Addr, u8), api_address: SocketAddr, node_port_range: RangeInclusive<u16>) -> Self {
         let limits = Limits::default();
-        Self { service_subnet, api_address, node_port_range, token_key: None, audit: None, limits }
+        Self { service_subnet, api_address, node_port_range, token_key: None, front_proxy: None, audit: None, limits }
     }
 }
 
@@ -80,6 +83,7 @@ struct Inner {
     audit: Option<Audit>,
     webhooks: Arc<Webhooks>,
     kinds: Kinds,
+    aggregation: Aggregation,
     admission: Chain,
     nodes: RwLock<HashMap<String, NodeService>>,
     /// Feeds the cache; joined by [`ApiServer::close`].
@@ -92,6 +96,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.closing.cancel();
         self.kinds.abort();
+        self.aggregation.abort();
         if let Some(feed) = self.feed.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
             feed.abort();
         }
@@ -117,6 +122,8 @@ impl ApiServer {
         let accounts = Accounts::new(key, &registry, &cache).ok_or(ApiError::NoSuchPath)?;
         let audit = config.audit.as_ref().map(Audit::open).transpose()?;
         let webhooks = Arc::new(Webhooks::new(services(&registry, &cache)?));
+        let behind = services(&registry, &cache)?;
+        let aggregation = Aggregation::new(&registry, &cache, behind, config.front_proxy.clone())?;
         let admission = Chain::new(&cache);
         let follower = cache.clone();
         let feed = tokio::spawn(async move { follower.follow(watcher).await });
@@ -135,6 +142,7 @@ impl ApiServer {
             audit,
             webhooks,
             kinds: Kinds::default(),
+            aggregation,
             admission,
             nodes: RwLock::default(),
             feed: Mutex::new(Some(feed)),
@@ -144,6 +152,8 @@ impl ApiServer {
         custom::load(&server);
         server.0.kinds.follow(&server);
         bootstrap::run(&server, &config).await?;
+        aggregate::register(&server).await?;
+        server.0.aggregation.follow(&server);
         admission::recount_all(&server).await?;
         Ok(server)
     }
@@ -174,6 +184,7 @@ impl ApiServer {
     pub async fn close(&self) {
         self.0.closing.cancel();
         self.0.kinds.stop().await;
+        self.0.aggregation.stop().await;
         let feed = self.0.feed.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.0.cache.lose();
         if let Some(feed) = feed {
@@ -193,6 +204,11 @@ impl ApiServer {
     /// The kinds served at this moment.
     pub(crate) fn registry(&self) -> Arc<Registry> {
         self.0.registry.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it has been told to end.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.0.closing.is_cancelled()
     }
 
     pub(crate) fn cache(&self) -> &Cache {
@@ -236,6 +252,11 @@ impl ApiServer {
     /// Serves other kinds from now on.
     pub(crate) fn set_registry(&self, registry: Registry) {
         *self.0.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(registry);
+        self.0.aggregation.wake();
+    }
+
+    pub(crate) fn aggregation(&self) -> &Aggregation {
+        &self.0.aggregation
     }
 
     pub(crate) fn webhooks(&self) -> &Webhooks {
@@ -273,7 +294,7 @@ impl WeakServer {
     }
 }
 
-/// The services that webhooks are behind.
+/// The services that webhooks and other servers are behind.
 fn services(registry: &Registry, cache: &Arc<Cache>) -> Result<Services, ApiError> {
     let services = registry.of_kind("v1", "Service").ok_or(ApiError::NoSuchPath)?;
     let slices = registry.of_kind("discovery.k8s.io/v1", "EndpointSlice").ok_or(ApiError::NoSuchPath)?;

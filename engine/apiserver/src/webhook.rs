@@ -28,7 +28,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 pub(crate) use config::ClientConfig;
-pub(crate) use resolve::{Resolve, Services};
+pub(crate) use resolve::{Resolve, ServiceReference, Services};
 
 /// The largest reply that is read, in bytes.
 const REPLY_LIMIT: usize = 32 * 1024 * 1024;
@@ -144,8 +144,8 @@ impl Webhooks {
     }
 }
 
-/// TLS that trusts a bundle, or what this machine trusts where there is none.
-fn trust(bundle: Option<&[u8]>) -> Result<rustls::ClientConfig, String> {
+/// The certificates of a bundle, or what this machine trusts where there is none.
+pub(crate) fn roots(bundle: Option<&[u8]>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     match bundle {
         Some(bundle) => {
@@ -158,9 +158,12 @@ fn trust(bundle: Option<&[u8]>) -> Result<rustls::ClientConfig, String> {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
-    if roots.is_empty() {
-        return Err("unable to load root certificates: there is none".into());
-    }
+    if roots.is_empty() { Err("unable to load root certificates: there is none".into()) } else { Ok(roots) }
+}
+
+/// TLS that trusts a bundle, or what this machine trusts where there is none.
+fn trust(bundle: Option<&[u8]>) -> Result<rustls::ClientConfig, String> {
+    let roots = roots(bundle)?;
     let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?

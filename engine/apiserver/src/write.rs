@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use shipway_schema::patch::{Manager, track_update};
-use shipway_schema::{FieldError, apply_defaults};
+use shipway_schema::{FieldError, apply_defaults, isolate};
 use shipway_store::Revision;
 
 use crate::ApiServer;
@@ -42,6 +42,8 @@ pub(crate) enum Part {
     Approval,
     /// Whatever the server itself decides when it binds a pod.
     Binding,
+    /// The resources of a pod's containers.
+    Resize,
 }
 
 /// A wished change of an object.
@@ -300,7 +302,8 @@ fn settle(place: &Place, change: &Change<'_>, old: &Value, mut new: Value) -> Re
 
 /// Sets what follows from the difference to the live object once nobody changes the new one any more.
 fn finish(place: &Place, change: &Change<'_>, old: &Value, new: &mut Value) {
-    if change.part == Part::Main && place.resource().strategy().generations().differ(new, old) {
+    let specifies = matches!(change.part, Part::Main | Part::Resize);
+    if specifies && place.resource().strategy().generations().differ(new, old) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         meta::metadata(new).insert("generation".into(), generation.into());
     }
@@ -316,6 +319,7 @@ impl Part {
             Self::Finalize => Some("finalize"),
             Self::Approval => Some("approval"),
             Self::Binding => Some("binding"),
+            Self::Resize => Some("resize"),
         }
     }
 
@@ -329,6 +333,11 @@ impl Part {
                 put(fields, "status", old.get("status"));
             }
             return new;
+        }
+        if self == Self::Resize {
+            let mut next = isolate("resize", &new, old).expect("it is a part of a pod");
+            put(meta::metadata(&mut next), "managedFields", new["metadata"].get("managedFields"));
+            return next;
         }
         let mut next = old.clone();
         for field in ["annotations", "managedFields"] {

@@ -131,7 +131,7 @@ impl Inventory {
     /// The kinds whose objects can be listed, watched and deleted.
     async fn discover(&self) -> Vec<Watched> {
         loop {
-            match Discovery::new(self.client.clone()).run().await {
+            match Discovery::new(self.client.clone()).run_aggregated().await {
                 Ok(discovery) => {
                     let kinds = discovery.groups().flat_map(ApiGroup::recommended_resources);
                     let watched = kinds.filter(|(kind, capabilities)| {

@@ -24,6 +24,7 @@ type Root = fn(&mut SchemaGenerator) -> String;
 
 /// Kinds that are stored: each gets a list kind as well.
 const STORED: &[Root] = &[
+    root::<core::ComponentStatus>,
     root::<core::ConfigMap>,
     root::<core::Endpoints>,
     root::<core::Event>,

@@ -6,6 +6,35 @@ use serde_json::{Map, Value, json};
 use crate::registry::Registry;
 use crate::resource::{Gvk, Name, Resource, Subresource, VirtualResource, api_version};
 
+/// The priorities of custom resources.
+const CUSTOM: (u64, u64) = (1000, 100);
+/// The priority of a group of ours that has no line below.
+const LAST: u64 = 15_000;
+/// The priorities of the groups (upstream's numbers): names that several groups use mean the first of them.
+const GROUPS: [(&str, u64); 21] = [
+    ("", 18_000),
+    ("apiregistration.k8s.io", 18_000),
+    ("apps", 17_800),
+    ("events.k8s.io", 17_750),
+    ("authentication.k8s.io", 17_700),
+    ("authorization.k8s.io", 17_600),
+    ("autoscaling", 17_500),
+    ("batch", 17_400),
+    ("certificates.k8s.io", 17_300),
+    ("networking.k8s.io", 17_200),
+    ("policy", 17_100),
+    ("rbac.authorization.k8s.io", 17_000),
+    ("storage.k8s.io", 16_800),
+    ("apiextensions.k8s.io", 16_700),
+    ("admissionregistration.k8s.io", 16_700),
+    ("scheduling.k8s.io", 16_600),
+    ("coordination.k8s.io", 16_500),
+    ("node.k8s.io", 16_300),
+    ("discovery.k8s.io", 16_200),
+    ("resource.k8s.io", 15_900),
+    ("flowcontrol.apiserver.k8s.io", 16_100),
+];
+
 /// A resource of either sort, as a document lists it.
 enum Entry<'a> {
     Stored(&'a Resource),
@@ -94,9 +123,27 @@ impl Registry {
     }
 
     /// Every group and version that is served, the core group first.
-    pub(crate) fn group_versions(&self) -> Vec<(&str, &str)> {
+    pub fn group_versions(&self) -> Vec<(&str, &str)> {
         let groups = std::iter::once("").chain(self.groups());
         groups.flat_map(|group| self.versions(group).into_iter().map(move |version| (group, version))).collect()
+    }
+
+    /// Whether a group and version is compiled in: no custom resource and no other server can take its place.
+    pub fn is_builtin(&self, group: &str, version: &str) -> bool {
+        self.compiled().any(|each| each.group == group && each.version == version)
+            || self.virtual_resources().any(|each| each.group == group && each.version == version)
+    }
+
+    /// How early a group and a version of it are looked through, as an `APIService` says it: `groupPriorityMinimum` and
+    /// `versionPriority`.
+    pub fn priorities(&self, group: &str, version: &str) -> (u64, u64) {
+        if !self.is_builtin(group, version) {
+            return CUSTOM;
+        }
+        let known = GROUPS.iter().find(|(own, _)| *own == group).map_or(LAST, |(_, priority)| *priority);
+        let own = self.versions(group);
+        let behind = own.iter().rev().position(|each| *each == version).unwrap_or_default();
+        (known, if group.is_empty() { 1 } else { 15 * (behind as u64 + 1) })
     }
 
     fn group_document(&self, group: &str) -> Value {
@@ -189,7 +236,7 @@ fn scope(namespaced: bool) -> &'static str {
 }
 
 /// Sorts stable versions first, then betas, then alphas, the newer before the older, and other names behind them.
-pub(crate) fn priority(version: &str) -> (u8, std::cmp::Reverse<u32>, std::cmp::Reverse<u32>, String) {
+pub fn priority(version: &str) -> (u8, std::cmp::Reverse<u32>, std::cmp::Reverse<u32>, String) {
     let parsed = version.strip_prefix('v').and_then(|rest| {
         let (major, rest) = match rest.find(|letter: char| !letter.is_ascii_digit()) {
             Some(end) => rest.split_at(end),
@@ -288,6 +335,20 @@ mod tests {
         let scaling = registry.api_group("autoscaling").expect("autoscaling is served");
         assert_eq!(scaling["preferredVersion"]["version"], "v2");
         assert_eq!(scaling["versions"].as_array().map(Vec::len), Some(2));
+    }
+
+    #[test]
+    fn every_group_of_ours_has_a_priority() {
+        let registry = shared();
+        for (group, version) in registry.group_versions() {
+            assert!(registry.is_builtin(group, version));
+            assert_ne!(registry.priorities(group, version).0, LAST, "{group}");
+        }
+        assert_eq!(registry.priorities("", "v1"), (18_000, 1));
+        assert_eq!(registry.priorities("autoscaling", "v2"), (17_500, 30));
+        assert_eq!(registry.priorities("autoscaling", "v1"), (17_500, 15));
+        assert_eq!(registry.priorities("example.com", "v1"), (1000, 100));
+        assert!(!registry.is_builtin("apps", "v2"));
     }
 
     #[test]

@@ -26,10 +26,13 @@ mod tree;
 mod walk;
 
 pub use decode::{Encoding, MAX_BODY, MAX_DEPTH, decode_json, decode_protobuf};
+pub use discovery::priority as version_priority;
 pub use error::{DecodeError, SchemaError};
 pub use invalid::{FieldError, Reason};
+pub use openapi::Swagger;
 pub use registry::Registry;
 pub use resource::{Conversion, Convert, Gvk, Kept, Name, Resource, ScalePaths, Subresource, VirtualResource};
+pub use strategy::below::isolate;
 pub use strategy::{Generations, Strategy, validate_ephemeral_containers};
 pub use table::{IncludeObject, TableInput, human_duration, table};
 pub use tree::{Kind, ListType, PatchStrategy, Schema};

@@ -57,6 +57,11 @@ impl Registry {
         Self::of(builtin.chain(custom).collect(), self.builtin.clone())
     }
 
+    /// The resources that are compiled in.
+    pub(crate) fn compiled(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.resources.iter().take(self.builtin.count)
+    }
+
     /// The custom resources.
     pub fn custom(&self) -> impl Iterator<Item = &Arc<Resource>> {
         self.resources.iter().skip(self.builtin.count)
@@ -146,7 +151,7 @@ fn resource(row: &Row, schemas: &mut HashMap<String, Schema>) -> Resource {
         kept,
         definition: row.definition().into(),
         scale: ScalePaths::default(),
-        deprecation: None,
+        deprecation: row.deprecation.map(Into::into),
         shape: Shape::Built(schemas.remove(&row.definition()).expect("every row's definition is a root")),
         columns: table::shown(row.columns),
         selectable: row.selectable.iter().map(Into::into).collect(),

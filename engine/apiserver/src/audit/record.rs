@@ -25,6 +25,7 @@ use crate::identity::Identity;
 use crate::path::{self, ResourcePath};
 use crate::query::Query;
 use crate::server::PeerAddress;
+use crate::trace::AUDIT_ID;
 
 /// A request that is being written down.
 pub(crate) struct Record {
@@ -100,7 +101,8 @@ pub(crate) fn begin(
 
 fn event(asked: &Asked<'_>, request: &Request<Body>, verdict: &Verdict) -> Value {
     let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let id = text("audit-id").filter(|id| id.len() <= 64).unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+    // Every request has a name by now.
+    let id = text(AUDIT_ID.as_str()).unwrap_or_default();
     let mut event = json!({
         "kind": "Event",
         "apiVersion": "audit.k8s.io/v1",

@@ -27,7 +27,7 @@ use crate::error::ApiError;
 use crate::meta;
 use known::Known;
 
-pub(crate) use steps::load;
+pub(crate) use steps::{load, send};
 
 /// How long to leave a failed step alone.
 const RETRY: Duration = Duration::from_millis(500);

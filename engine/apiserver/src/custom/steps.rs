@@ -109,7 +109,7 @@ async fn change(server: &ApiServer, definition: &Definition, path: &str, wish: &
 }
 
 /// A request of the server to itself.
-pub(super) async fn send(
+pub(crate) async fn send(
     server: &ApiServer,
     method: Method,
     path: &str,

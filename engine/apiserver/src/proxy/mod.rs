@@ -17,6 +17,9 @@ use crate::connect::{Conversation, found, with_query};
 use crate::error::ApiError;
 use crate::pod;
 
+pub(crate) use send::{Connection, Passing};
+pub(crate) use tls::Anybody;
+
 use backend::{Backend, Door};
 
 /// Splits a path at `proxy`: what names the object, and what is asked of it, as it stands.

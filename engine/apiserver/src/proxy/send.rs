@@ -1,7 +1,7 @@
 //! One request to a backend, on a connection of its own: headers that belong to one connection stay on it, credentials
 //! stay here, the reply is streamed, an upgraded connection is carried until either side ends it.
 
-use std::net::SocketAddr;
+use std::future::Future;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -29,12 +29,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const OF_CONNECTION: [HeaderName; 5] =
     [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, HeaderName::from_static("keep-alive")];
 /// What tells the server who asks, and is none of the backend's business.
-const CREDENTIALS: [HeaderName; 4] = [
-    AUTHORIZATION,
-    HeaderName::from_static("proxy-authorization"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("x-remote-user"),
-];
+const CREDENTIALS: [HeaderName; 3] =
+    [AUTHORIZATION, HeaderName::from_static("proxy-authorization"), HeaderName::from_static("proxy-connection")];
+/// How headers begin that say in whose name something is asked: nobody but this server may say that to a backend.
+const OF_CALLERS: [&str; 2] = ["impersonate-", "x-remote-"];
 
 /// Sends it; `prefix` is the path under which the client sees the backend.
 pub(super) async fn send(
@@ -43,43 +41,70 @@ pub(super) async fn send(
     scheme: Scheme,
     prefix: &str,
 ) -> Result<Response<Body>, ApiError> {
-    let failed = |error: String| ApiError::Unavailable(format!("error trying to reach service: {error}"));
     let Conversation { mut head, body, stop, .. } = call;
-    let upgrade = upgrade(&head.headers).and_then(|to| Some((to, head.extensions.remove::<OnUpgrade>()?)));
-    prepare(&mut head.headers, address, prefix, upgrade.as_ref().map(|(to, _)| to));
-    head.version = Version::HTTP_11;
-    let request = Request::from_parts(head, body);
-    let asking = ask(request, address, scheme, stop.clone());
-    let mut response = asking.await.map_err(failed)?;
-    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    clean(response.headers_mut(), switching);
-    if switching {
-        let Some((_, client)) = upgrade else {
-            return Err(failed("it switches protocols without being asked".into()));
-        };
-        carry(client, hyper::upgrade::on(&mut response), stop);
+    forwarded(&mut head.headers, prefix);
+    let connecting = async move {
+        let stream = TcpStream::connect(address).await.map_err(|error| format!("dial tcp {address}: {error}"))?;
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        match scheme {
+            Scheme::Http => Ok(Box::new(stream) as Connection),
+            Scheme::Https => tls::wrap(stream, address)
+                .await
+                .map(|stream| Box::new(stream) as Connection)
+                .map_err(|error| format!("tls to {address}: {error}")),
+        }
+    };
+    let passing = Passing { host: &address.to_string(), told: HeaderMap::new(), stop };
+    passing.send(Request::from_parts(head, body), connecting).await
+}
+
+/// A connection of any sort.
+pub(crate) type Connection = Box<dyn Stream>;
+
+/// How a request is handed on.
+pub(crate) struct Passing<'a> {
+    /// What the backend is called.
+    pub(crate) host: &'a str,
+    /// What this server itself tells the backend.
+    pub(crate) told: HeaderMap,
+    /// Ends it when the server stops.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Passing<'_> {
+    /// Sends a request over a connection of its own and streams the reply back.
+    pub(crate) async fn send(
+        self,
+        request: Request<Body>,
+        connecting: impl Future<Output = Result<Connection, String>>,
+    ) -> Result<Response<Body>, ApiError> {
+        let failed = |error: String| ApiError::Unavailable(format!("error trying to reach service: {error}"));
+        let (mut head, body) = request.into_parts();
+        let upgrade = upgrade(&head.headers).and_then(|to| Some((to, head.extensions.remove::<OnUpgrade>()?)));
+        prepare(&mut head.headers, self.host, upgrade.as_ref().map(|(to, _)| to));
+        head.headers.extend(self.told);
+        head.version = Version::HTTP_11;
+        let request = Request::from_parts(head, body);
+        let mut response = ask(request, self.host, connecting, self.stop.clone()).await.map_err(failed)?;
+        let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        clean(response.headers_mut(), switching);
+        if switching {
+            let Some((_, client)) = upgrade else {
+                return Err(failed("it switches protocols without being asked".into()));
+            };
+            carry(client, hyper::upgrade::on(&mut response), self.stop);
+        }
+        Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
     }
-    Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
 }
 
 async fn ask(
     request: Request<Body>,
-    address: SocketAddr,
-    scheme: Scheme,
+    host: &str,
+    connecting: impl Future<Output = Result<Connection, String>>,
     stop: CancellationToken,
 ) -> Result<Response<Incoming>, String> {
-    let connecting = async {
-        let stream = TcpStream::connect(address).await.map_err(|error| format!("dial tcp {address}: {error}"))?;
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        match scheme {
-            Scheme::Http => Ok(Box::new(stream) as Box<dyn Stream>),
-            Scheme::Https => tls::wrap(stream, address)
-                .await
-                .map(|stream| Box::new(stream) as Box<dyn Stream>)
-                .map_err(|error| format!("tls to {address}: {error}")),
-        }
-    };
-    let late = |_| format!("dial tcp {address}: i/o timeout");
+    let late = |_| format!("dial tcp {host}: i/o timeout");
     let stream = tokio::time::timeout(PATIENCE, connecting).await.map_err(late)??;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     drive(connection.with_upgrades().boxed(), stop);
@@ -101,7 +126,8 @@ fn reason(error: &hyper::Error) -> String {
     format!("{error}{}", cause.unwrap_or_default())
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+/// What bytes can be read from and written to.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
@@ -112,25 +138,32 @@ fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(UPGRADE).filter(|_| asked).cloned()
 }
 
-fn prepare(headers: &mut HeaderMap, address: SocketAddr, prefix: &str, upgrade: Option<&HeaderValue>) {
+/// Says where the client came from.
+fn forwarded(headers: &mut HeaderMap, prefix: &str) {
     let host = headers.get(HOST).cloned();
+    let mut set = |name: &'static str, value: Option<HeaderValue>| {
+        value.map(|value| headers.insert(HeaderName::from_static(name), value));
+    };
+    set("x-forwarded-host", host);
+    set("x-forwarded-proto", Some(HeaderValue::from_static("https")));
+    set("x-forwarded-uri", HeaderValue::from_str(prefix).ok());
+}
+
+fn prepare(headers: &mut HeaderMap, host: &str, upgrade: Option<&HeaderValue>) {
     clean(headers, false);
-    for name in CREDENTIALS {
+    let ours = |name: &&HeaderName| {
+        CREDENTIALS.contains(name) || OF_CALLERS.iter().any(|prefix| name.as_str().starts_with(prefix))
+    };
+    let secret: Vec<HeaderName> = headers.keys().filter(ours).cloned().collect();
+    for name in secret {
         headers.remove(name);
     }
-    let impersonating: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with("impersonate-")).cloned().collect();
-    for name in impersonating {
-        headers.remove(name);
+    if let Ok(host) = HeaderValue::from_str(host) {
+        headers.insert(HOST, host);
     }
-    let mut set = |name: HeaderName, value: Option<HeaderValue>| value.map(|value| headers.insert(name, value));
-    set(HOST, HeaderValue::from_str(&address.to_string()).ok());
-    set(HeaderName::from_static("x-forwarded-host"), host);
-    set(HeaderName::from_static("x-forwarded-proto"), Some(HeaderValue::from_static("https")));
-    set(HeaderName::from_static("x-forwarded-uri"), HeaderValue::from_str(prefix).ok());
     if let Some(to) = upgrade {
-        set(CONNECTION, Some(HeaderValue::from_static("Upgrade")));
-        set(UPGRADE, Some(to.clone()));
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, to.clone());
     }
 }
 
@@ -178,13 +211,16 @@ mod tests {
             ("host", "api.example"),
             ("authorization", "Bearer secret"),
             ("impersonate-user", "root"),
+            ("x-remote-user", "root"),
+            ("x-remote-extra-scopes", "all"),
             ("connection", "close, x-hop"),
             ("x-hop", "1"),
             ("transfer-encoding", "chunked"),
             ("upgrade", "websocket"),
             ("accept", "*/*"),
         ]);
-        prepare(&mut all, "10.0.0.1:80".parse().unwrap(), "/p/proxy", None);
+        forwarded(&mut all, "/p/proxy");
+        prepare(&mut all, "10.0.0.1:80", None);
         let mut left: Vec<(&str, &str)> =
             all.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         left.sort_unstable();

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::cache::{Cache, Table};
 
-/// A service that a webhook is behind.
+/// A service that something to be asked is behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServiceReference {
     pub(crate) namespace: String,
@@ -33,11 +34,40 @@ impl Services {
         Self { cache, known: services, slices }
     }
 
+    /// Wake when any service, or any endpoint of one, changes.
+    pub(crate) fn changes(&self) -> [watch::Receiver<u64>; 2] {
+        [self.known.changes(), self.slices.changes()]
+    }
+
     /// The addresses of ready endpoints for a port of the service by its name.
     fn endpoints(&self, service: &ServiceReference, port: &str) -> Vec<String> {
         let slices = self.cache.snapshot(&self.slices, Some(&service.namespace), None).objects;
         let own = slices.iter().filter(|slice| slice.label("kubernetes.io/service-name") == Some(&service.name));
         own.flat_map(|slice| ready(&slice.value(), port)).collect()
+    }
+
+    /// What keeps a service from being asked, as reason and message; none when there is a place to ask.
+    pub(crate) fn obstacle(&self, reference: &ServiceReference) -> Option<(&'static str, String)> {
+        let ServiceReference { namespace, name, port } = reference;
+        let Some(found) = self.known.get(&format!("{namespace}/{name}")) else {
+            return Some(("ServiceNotFound", format!("service/{name} in {namespace:?} is not present")));
+        };
+        let spec = &found.value()["spec"];
+        if spec["type"] == "ExternalName" {
+            return None;
+        }
+        let own = spec["ports"].as_array().into_iter().flatten().find(|each| each["port"] == *port);
+        let Some(own) = own else {
+            let message = format!("service/{name} in {namespace:?} is not listening on port {port}");
+            return Some(("ServicePortError", message));
+        };
+        let named = own["name"].as_str().unwrap_or_default();
+        if self.endpoints(reference, named).is_empty() {
+            let message =
+                format!("endpoints for service/{name} in {namespace:?} have no addresses with port name {named:?}");
+            return Some(("MissingEndpoints", message));
+        }
+        None
     }
 }
 

@@ -1,12 +1,16 @@
 //! OpenAPI v3: an index, and one document a group version. Documents are put together as text from the embedded
 //! definitions when somebody asks, and not kept.
 
+mod gnostic;
 mod paths;
+mod swagger;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
+
+pub use swagger::Swagger;
 
 use crate::custom::openapi;
 use crate::definitions::{FINGERPRINT, Prose};

@@ -41,19 +41,24 @@ pub(super) fn stored(registry: &Registry, resource: &Resource, root: &str, paths
     }
     let status = format!("{META}.Status");
     let deleted = if resource.returns_deleted { &subject.definition } else { &status };
-    let mut collection = vec![("get", list(&subject)), ("post", write(&subject, "post", &subject.definition))];
-    if resource.verbs.contains(&"deletecollection") {
-        collection.push(("delete", delete(&subject, "deletecollection", &status)));
-    }
+    let served = |operations: Vec<(&str, (&'static str, Value))>| {
+        let fits = |(verb, operation)| resource.verbs.contains(&verb).then_some(operation);
+        operations.into_iter().filter_map(fits).collect::<Vec<_>>()
+    };
+    let collection = served(vec![
+        ("list", ("get", list(&subject))),
+        ("create", ("post", write(&subject, "post", &subject.definition))),
+        ("deletecollection", ("delete", delete(&subject, "deletecollection", &status))),
+    ]);
     paths.insert(within.clone(), item(&around, collection));
     let one = format!("{within}/{{name}}");
     around.push(path_parameter("name"));
-    let object = [
-        ("get", operation(&subject, "get", &subject.definition, Vec::new())),
-        ("put", write(&subject, "put", &subject.definition)),
-        ("patch", patch(&subject)),
-        ("delete", delete(&subject, "delete", deleted)),
-    ];
+    let object = served(vec![
+        ("get", ("get", operation(&subject, "get", &subject.definition, Vec::new()))),
+        ("update", ("put", write(&subject, "put", &subject.definition))),
+        ("patch", ("patch", patch(&subject))),
+        ("delete", ("delete", delete(&subject, "delete", deleted))),
+    ]);
     paths.insert(one.clone(), item(&around, object));
     for sub in &resource.subresources {
         paths.insert(format!("{one}/{}", sub.name), below(registry, sub, &subject, &around));

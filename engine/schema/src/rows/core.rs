@@ -10,6 +10,16 @@ use crate::table;
 
 pub(super) const ROWS: &[Row] = &[
     Row {
+        kind: "ComponentStatus",
+        plural: "componentstatuses",
+        short_names: &["cs"],
+        namespaced: false,
+        verbs: &["get", "list"],
+        deprecation: Some("v1 ComponentStatus is deprecated in v1.19+"),
+        columns: table::COMPONENT,
+        ..BASE
+    },
+    Row {
         kind: "ConfigMap",
         plural: "configmaps",
         short_names: &["cm"],

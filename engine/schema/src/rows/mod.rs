@@ -26,6 +26,8 @@ pub(crate) struct Row {
     pub(crate) verbs: &'static [&'static str],
     pub(crate) subresources: &'static [Subresource],
     pub(crate) returns_deleted: bool,
+    /// What callers are warned of.
+    pub(crate) deprecation: Option<&'static str>,
     pub(crate) kept: Option<KeptAs>,
     /// What precedes version and kind in the name of the OpenAPI definition.
     pub(crate) package: &'static str,
@@ -73,6 +75,7 @@ const BASE: Row = Row {
     verbs: VERBS,
     subresources: &[],
     returns_deleted: false,
+    deprecation: None,
     kept: None,
     package: "io.k8s.api.core",
     columns: &[],

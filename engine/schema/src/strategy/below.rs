@@ -17,7 +17,7 @@ const RESIZED: [&str; 2] = ["resizePolicy", "resources"];
 
 /// The live object with the part that a subresource writes taken from the wished one; `None` for a subresource that is
 /// no part of its object.
-pub(crate) fn isolate(subresource: &str, wished: &Value, live: &Value) -> Option<Value> {
+pub fn isolate(subresource: &str, wished: &Value, live: &Value) -> Option<Value> {
     let mut next = live.clone();
     if subresource == "resize" {
         for list in ["containers", "initContainers"] {

@@ -11,6 +11,13 @@ use crate::resource::{Cell, Column};
 
 pub(crate) const NAMESPACE: &[Column] = &[NAME, column("Status", Cell::Text("status.phase", "")), AGE];
 
+pub(crate) const COMPONENT: &[Column] = &[
+    NAME,
+    column("Status", Cell::With(health)),
+    column("Message", Cell::With(|object, _| text(healthy(object), "message").into())),
+    column("Error", Cell::With(|object, _| text(healthy(object), "error").into())),
+];
+
 pub(crate) const CONFIG_MAP: &[Column] = &[NAME, number("Data", Cell::With(keys)), AGE];
 
 pub(crate) const SECRET: &[Column] =
@@ -49,6 +56,19 @@ pub(crate) const NEW_EVENT: &[Column] = &[
 
 fn older(event: &Value) -> Value {
     convert::event(event.clone(), "v1")
+}
+
+fn healthy(component: &Value) -> &Value {
+    list(component, "conditions").iter().find(|each| text(each, "type") == "Healthy").unwrap_or(&Value::Null)
+}
+
+fn health(component: &Value, _: Timestamp) -> Value {
+    match text(healthy(component), "status") {
+        "True" => "Healthy",
+        "False" => "Unhealthy",
+        _ => "Unknown",
+    }
+    .into()
 }
 
 fn keys(object: &Value, _: Timestamp) -> Value {

@@ -243,7 +243,7 @@ fn jobs_show_how_far_they_are() {
         "status": { "active": [{}], "lastScheduleTime": "2024-01-01T00:59:00Z" },
     });
     let shown = row("batch/v1", "CronJob", &cron);
-    assert_eq!(shown[1..6], [json!("* * * * *"), json!("<none>"), json!("true"), json!(1), json!("60s")]);
+    assert_eq!(shown[1..6], [json!("* * * * *"), json!("<none>"), json!("True"), json!(1), json!("60s")]);
     assert_eq!(shown[7], "c");
 }
 
