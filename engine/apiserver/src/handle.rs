@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ApiServer;
 use crate::access;
-use crate::admission;
 use crate::audit;
 use crate::authorize::{self, Attributes};
 use crate::body::{self, Body};
@@ -285,7 +284,6 @@ async fn below(call: &Call, place: &Place, name: &str) -> Result<Response<Body>,
     if !subresource.verbs.contains(&verb) {
         return Err(ApiError::MethodNotAllowed);
     }
-    admission::connect(call, place, name).await?;
     match (name, verb) {
         ("status" | "approval" | "ephemeralcontainers", "get") => read::get(call, place).await,
         ("status", "update") => replace(call, place, Part::Status).await,
@@ -293,6 +291,8 @@ async fn below(call: &Call, place: &Place, name: &str) -> Result<Response<Body>,
         ("approval", "update") => replace(call, place, Part::Approval).await,
         ("approval", _) => patched(call, place, Part::Approval).await,
         ("finalize", _) => replace(call, place, Part::Finalize).await,
+        ("ephemeralcontainers", "update") => replace(call, place, Part::Ephemeral).await,
+        ("ephemeralcontainers", _) => patched(call, place, Part::Ephemeral).await,
         ("scale", "get") => {
             let object = read::live(call, place, At::Latest).await?;
             let object = read::shown(call, place, object).await?;
@@ -307,11 +307,6 @@ async fn below(call: &Call, place: &Place, name: &str) -> Result<Response<Body>,
         ("eviction", _) => {
             pod::evict(call, place).await?;
             Ok(reply::success(StatusCode::CREATED, None))
-        }
-        ("ephemeralcontainers", _) => {
-            let view = View::of(call, place.resource().clone())?;
-            let written = pod::set_ephemeral(call, place).await?;
-            Ok(view.object(StatusCode::OK, &written))
         }
         ("log", _) => pod::log(call, place).await,
         ("token", _) => Ok(reply::value(StatusCode::CREATED, &access::issue(call, place).await?, false)),

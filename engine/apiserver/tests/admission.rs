@@ -11,6 +11,8 @@ mod plugins;
 mod policies;
 #[path = "admission/quotas.rs"]
 mod quotas;
+#[path = "admission/streams.rs"]
+mod streams;
 #[path = "admission/webhooks.rs"]
 mod webhooks;
 

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use shipway_schema::Resource;
 
-pub(crate) use connect::connect;
+pub(crate) use connect::{connect, parameters};
 pub(crate) use namespace::{mark_terminating, namespace_guard};
 pub(crate) use quota::{Charge, charge, recount_all};
 pub(crate) use request::{Operation, Request};
@@ -211,7 +211,9 @@ pub(crate) async fn admit_below(
     subresource: &str,
     object: &mut Value,
 ) -> Result<(), ApiError> {
-    let request = Request { call, place, operation, subresource, old: None, dry_run: call.is_dry_run()? };
+    // What stands in the query of a stream is not for this server.
+    let dry_run = operation != Operation::Connect && call.is_dry_run()?;
+    let request = Request { call, place, operation, subresource, old: None, dry_run };
     call.server.cache().catch_up().await?;
     webhooks::mutate(&request, Some(object)).await?;
     validate(&request, Some(object)).await

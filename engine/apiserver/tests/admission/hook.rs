@@ -97,6 +97,9 @@ async fn answer(path: &str, request: &Value) -> Bytes {
             let labels = request["object"]["metadata"]["labels"].as_object().map_or(0, serde_json::Map::len);
             set_label(&mut response, request, "counted", &format!("n{labels}"));
         }
+        ["set", field, at, value] => {
+            patch(&mut response, &json!([{"op": "replace", "path": format!("/{field}/{at}"), "value": value}]));
+        }
         ["rename"] => patch(&mut response, &json!([{"op": "replace", "path": "/metadata/name", "value": "other"}])),
         ["badpatch"] => patch(&mut response, &json!([{"op": "remove", "path": "/nowhere"}])),
         ["wrongtype"] => patch(&mut response, &json!([{"op": "add", "path": "/data", "value": 7}])),
