@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ApiServer;
 use crate::admission;
+use crate::audit::Notes;
 use crate::authorize::{self, Attributes};
 use crate::body::Body;
 use crate::call::Call;
@@ -71,7 +72,8 @@ pub(crate) async fn answer(mut call: Conversation) -> Result<Response<Body>, Api
         check_create(&call.server, &call.identity, &call.target, &name).await?;
     }
     let warnings = admit(&mut call, &place, &name).await?;
-    let mut response = if name == "proxy" { proxy::answer(call, place).await } else { converse(call, &place, &name).await }?;
+    let mut response =
+        if name == "proxy" { proxy::answer(call, place).await } else { converse(call, &place, &name).await }?;
     reply::add_warnings(&mut response, warnings);
     Ok(response)
 }
@@ -88,6 +90,7 @@ async fn admit(conversation: &mut Conversation, place: &Place, name: &str) -> Re
         body: bytes::Bytes::new(),
         stop: stop.clone(),
         warnings: Mutex::default(),
+        notes: Notes::of(&head.extensions),
     };
     let (prefix, beyond) = proxy::split(head.uri.path());
     if let Some(options) = admission::connect(&call, place, name, beyond).await? {

@@ -27,6 +27,7 @@ use crate::decode;
 use crate::delete::{DeleteOptions, delete, delete_collection};
 use crate::discovery;
 use crate::error::ApiError;
+use crate::evict::evict;
 use crate::identity::Identity;
 use crate::limit;
 use crate::list::{self, At};
@@ -124,9 +125,11 @@ async fn route(
     }
     refuse_encoded(&head.headers)?;
     let body = body::read(body, BODY_LIMIT).await?;
+    let notes = audit::Notes::of(&head.extensions);
     let (method, headers) = (head.method, head.headers);
-    let call = Call { server, identity, method, query, headers, body, stop, warnings: Mutex::default() };
-    let mut response = resource(&call, target).await?;
+    let call = Call { server, identity, method, query, headers, body, stop, warnings: Mutex::default(), notes };
+    // What was warned of is told with a refusal, too.
+    let mut response = resource(&call, target).await.unwrap_or_else(|error| reply::failure(&error));
     reply::add_warnings(&mut response, call.warnings.into_inner().unwrap_or_else(PoisonError::into_inner));
     Ok(limit::hold(response, permit))
 }
@@ -305,7 +308,7 @@ async fn below(call: &Call, place: &Place, name: &str) -> Result<Response<Body>,
             Ok(reply::success(StatusCode::CREATED, None))
         }
         ("eviction", _) => {
-            pod::evict(call, place).await?;
+            evict(call, place).await?;
             Ok(reply::success(StatusCode::CREATED, None))
         }
         ("log", _) => pod::log(call, place).await,

@@ -24,6 +24,7 @@ mod delete;
 mod derived;
 mod discovery;
 mod error;
+mod evict;
 mod handle;
 mod identity;
 mod limit;

@@ -1,4 +1,4 @@
-//! What pods have beyond other objects: being bound to a node, being evicted, and logs, which their node keeps.
+//! What pods have beyond other objects: being bound to a node, and logs, which their node keeps.
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -14,7 +14,6 @@ use crate::call::Call;
 use crate::clock;
 use crate::commit::Place;
 use crate::decode;
-use crate::delete::{DeleteOptions, delete};
 use crate::error::{About, ApiError};
 use crate::query::{Query, escape};
 use crate::service::NodeService;
@@ -76,14 +75,6 @@ fn set_scheduled(pod: &mut Value) {
         conditions
             .push(json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now}));
     }
-}
-
-/// Evicts a pod: a delete with the options that the eviction carries.
-pub(crate) async fn evict(call: &Call, place: &Place) -> Result<(), ApiError> {
-    let mut eviction = decode::decode(call)?.value;
-    admission::admit_below(call, place, Operation::Create, "eviction", &mut eviction).await?;
-    let options = DeleteOptions::of(&eviction["deleteOptions"])?;
-    delete(call, place, &options).await.map(drop)
 }
 
 /// Refuses options that contradict each other or make no sense.

@@ -3,8 +3,14 @@
 
 mod common;
 
+#[path = "admission/evictions.rs"]
+mod evictions;
 #[path = "admission/hook.rs"]
 mod hook;
+#[path = "admission/mutations.rs"]
+mod mutations;
+#[path = "admission/notes.rs"]
+mod notes;
 #[path = "admission/plugins.rs"]
 mod plugins;
 #[path = "admission/policies.rs"]

@@ -91,6 +91,7 @@ async fn answer(path: &str, request: &Value) -> Bytes {
             response["allowed"] = false.into();
             response["status"] = json!({"code": 403, "reason": "Forbidden", "message": "not today"});
         }
+        ["note", key, value] => response["auditAnnotations"] = json!({ *key: value }),
         ["warn"] => response["warnings"] = json!(["mind the gap"]),
         ["label", key, value] => set_label(&mut response, request, key, value),
         ["count"] => {

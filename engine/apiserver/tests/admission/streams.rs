@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::Response;
 use http_body_util::{BodyExt, Full};
@@ -136,27 +138,37 @@ async fn a_token_is_judged_as_what_is_asked_for() {
     assert_eq!((&asked["name"], &asked["object"]["spec"]["audiences"]), (&json!("default"), &json!(["me"])));
 }
 
+fn signing_request(name: &str) -> Value {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let request = rcgen::CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+    json!({"metadata": {"name": name}, "spec": {"signerName": "example.com/x", "usages": ["client auth"],
+        "request": BASE64_STANDARD.encode(request)}})
+}
+
 #[tokio::test]
 async fn writes_below_an_object_reach_whoever_names_them() {
     let ((cluster, _), hook) = (cluster().await, Hook::start().await);
     cluster.post(DEPLOYMENTS, &deployment("web")).await.ok();
     let signing = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    cluster.post(signing, &signing_request("csr")).await.ok();
     cluster.post(PODS, &pod("b", &json!({}))).await.ok();
     let names = ["pods/ephemeralcontainers", "pods/binding", "pods/eviction", "deployments/scale", "*/approval"];
     configure(&cluster, &hook, "validating", "/deny", &names, &json!({})).await;
     let debug = json!({"spec": {"ephemeralContainers": [{"name": "d", "image": "busybox"}]}});
+    let approval = json!({"status": {"conditions": [{"type": "Approved", "status": "True", "reason": "x"}]}});
     let refused = [
         cluster.patch(&format!("{PODS}/a/ephemeralcontainers"), "strategic-merge", &debug).await,
         cluster.post(&format!("{PODS}/b/binding"), &json!({"target": {"name": "alpha"}})).await,
         cluster.post(&format!("{PODS}/a/eviction"), &json!({"metadata": {"name": "a"}})).await,
         cluster.patch(&format!("{DEPLOYMENTS}/web/scale"), "merge", &json!({"spec": {"replicas": 3}})).await,
+        cluster.patch(&format!("{signing}/csr/approval"), "merge", &approval).await,
     ];
     assert!(refused.iter().all(|reply| reply.code == 403), "{:?}", refused.map(|reply| reply.bytes));
     let asked = hook.asked("/deny");
     let brief: Vec<&str> = asked.iter().map(|one| one["subResource"].as_str().unwrap()).collect();
-    assert_eq!(brief, ["ephemeralcontainers", "binding", "eviction", "scale"]);
+    assert_eq!(brief, ["ephemeralcontainers", "binding", "eviction", "scale", "approval"]);
     assert_eq!(asked[0]["object"]["spec"]["ephemeralContainers"][0]["name"], "d");
-    assert_eq!(cluster.patch(&format!("{signing}/none/approval"), "merge", &json!({})).await.code, 404);
+    assert_eq!(asked[4]["object"]["status"]["conditions"][0]["type"], "Approved");
 }
 
 #[tokio::test]
@@ -168,4 +180,17 @@ async fn a_webhook_changes_no_more_of_a_pod_than_its_ephemeral_containers() {
     assert_eq!(made["spec"]["ephemeralContainers"][0]["name"], "d");
     assert_eq!((&made["metadata"]["labels"]["tier"], &made["spec"]["nodeName"]), (&Value::Null, &json!("alpha")));
     assert_eq!(hook.asked("/label/tier/front").len(), 1);
+}
+
+#[tokio::test]
+async fn an_eviction_is_judged_as_such_and_no_deletion() {
+    let ((cluster, _), hook) = (cluster().await, Hook::start().await);
+    configure(&cluster, &hook, "validating", "/deny", &["pods"], &json!({})).await;
+    assert_eq!(cluster.delete(&format!("{PODS}/a")).await.code, 403);
+    let eviction = format!("{PODS}/a/eviction");
+    cluster.post(&format!("{eviction}?dryRun=All"), &json!({"metadata": {"name": "a"}})).await.ok();
+    assert!(cluster.get(&format!("{PODS}/a")).await.ok()["metadata"]["deletionTimestamp"].is_null());
+    cluster.post(&eviction, &json!({"metadata": {"name": "a"}})).await.ok();
+    assert_eq!(hook.asked("/deny").len(), 1);
+    assert_ne!(cluster.get(&format!("{PODS}/a")).await.value()["metadata"]["deletionTimestamp"], Value::Null);
 }

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn what_is_replaced_as_a_whole_or_is_unknown_is_refused() {
-        let refused = |configuration: &Value| overlay(&deployment(), &json!({}), configuration).unwrap_err().to_string();
+        let refused =
+            |configuration: &Value| overlay(&deployment(), &json!({}), configuration).unwrap_err().to_string();
         let atomic = refused(&json!({"spec": {"selector": {"matchLabels": {"a": "b"}}}}));
         assert_eq!(atomic, "may not mutate atomic arrays, maps or structs: .spec.selector");
         let atomic = refused(&workload(&json!([{"name": "a", "args": ["x"]}])));
