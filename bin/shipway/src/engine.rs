@@ -152,8 +152,7 @@ impl Engine {
     }
 
     fn run_parts(&mut self, home: &Home, instance: &Instance, network: Network, runtime: Runtime) -> Result<()> {
-        let controllers = self.client(Identity::controller("controllers"));
-        let controlling = shipway_controllers::run(controllers, self.stop.clone());
+        let controlling = shipway_controllers::run(|name| self.client(Identity::controller(name)), self.stop.clone());
         self.spawn("controllers", controlling.map(Ok::<(), Infallible>));
         let scheduling = shipway_scheduler::run(self.client(Identity::scheduler()), self.stop.clone());
         self.spawn("scheduler", scheduling.map(Ok::<(), Infallible>));
