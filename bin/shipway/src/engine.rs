@@ -157,8 +157,8 @@ impl Engine {
     fn run_parts(&mut self, home: &Home, instance: &Instance, network: Network, runtime: Runtime) -> Result<()> {
         let (pods, watching) = Shared::<Pod>::new(Api::all(self.client(Identity::scheduler())), self.stop.clone());
         self.spawn("cache of pods", watching.map(Ok::<(), Infallible>));
-        let controllers = self.client(Identity::controller("controllers"));
-        let controlling = shipway_controllers::run(controllers, pods.clone(), self.stop.clone());
+        let client = |name: &str| self.client(Identity::controller(name));
+        let controlling = shipway_controllers::run(client, &pods, self.stop.clone());
         self.spawn("controllers", controlling.map(Ok::<(), Infallible>));
         let scheduling = shipway_scheduler::run(self.client(Identity::scheduler()), pods, self.stop.clone());
         self.spawn("scheduler", scheduling.map(Ok::<(), Infallible>));

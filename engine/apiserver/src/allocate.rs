@@ -147,7 +147,8 @@ fn fill_node_ports(
 ) -> Result<(), FieldError> {
     let before: Vec<Value> = old.and_then(|old| old["spec"]["ports"].as_array()).cloned().unwrap_or_default();
     let mut own = HashSet::new();
-    for (at, port) in service["spec"]["ports"].as_array_mut().into_iter().flatten().enumerate() {
+    let ports = service["spec"].get_mut("ports").and_then(Value::as_array_mut);
+    for (at, port) in ports.into_iter().flatten().enumerate() {
         let kept = || before.iter().find(|old| same_port(old, port)).and_then(|old| old["nodePort"].as_u64());
         let given = port["nodePort"].as_u64().filter(|given| *given > 0).or_else(kept);
         let number = match given {
@@ -191,7 +192,8 @@ fn free_port(ranges: &Ranges, at: usize, own: &HashSet<u64>, held: &impl Fn(&str
 fn drop_kept(service: &mut Value, old: Option<&Value>, address_too: bool) {
     let Some(old) = old else { return };
     let before: Vec<&Value> = old["spec"]["ports"].as_array().into_iter().flatten().collect();
-    for port in service["spec"]["ports"].as_array_mut().into_iter().flatten() {
+    let ports = service["spec"].get_mut("ports").and_then(Value::as_array_mut);
+    for port in ports.into_iter().flatten() {
         let kept = before.iter().any(|old| same_port(old, port) && old["nodePort"] == port["nodePort"]);
         if let Some(port) = port.as_object_mut().filter(|_| kept) {
             port.shift_remove("nodePort");

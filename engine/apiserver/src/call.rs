@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ApiServer;
 use crate::accept::Accept;
+use crate::audit::Notes;
 use crate::error::ApiError;
 use crate::identity::Identity;
 use crate::query::Query;
@@ -28,6 +29,8 @@ pub(crate) struct Call {
     /// Ends long replies when the server stops.
     pub(crate) stop: CancellationToken,
     pub(crate) warnings: Mutex<Vec<String>>,
+    /// For the audit log.
+    pub(crate) notes: Notes,
 }
 
 /// What to do with unknown and duplicate fields.

@@ -3,7 +3,7 @@
 //!
 //! Nothing is copied here for a node: it takes the connection out of the request and its `101` goes back unchanged.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::request::Parts;
 use http::{Method, Request, Response, Uri};
@@ -11,8 +11,11 @@ use shipway_schema::Subresource;
 use tokio_util::sync::CancellationToken;
 
 use crate::ApiServer;
+use crate::admission;
+use crate::audit::Notes;
 use crate::authorize::{self, Attributes};
 use crate::body::Body;
+use crate::call::Call;
 use crate::commit::Place;
 use crate::error::ApiError;
 use crate::identity::Identity;
@@ -20,7 +23,8 @@ use crate::object::Object;
 use crate::path::ResourcePath;
 use crate::pod;
 use crate::proxy;
-use crate::query::Query;
+use crate::query::{self, Query};
+use crate::reply;
 
 /// A request of this kind, its body not read.
 pub(crate) struct Conversation {
@@ -64,12 +68,48 @@ pub(crate) async fn answer(mut call: Conversation) -> Result<Response<Body>, Api
     let place = place(&call)?;
     let subresource = place.resource().subresource(&name).ok_or(ApiError::NoSuchPath)?;
     check_method(&call.head.method, subresource)?;
-    if name == "proxy" {
-        return proxy::answer(call, place).await;
+    if name != "proxy" {
+        check_create(&call.server, &call.identity, &call.target, &name).await?;
     }
-    check_create(&call.server, &call.identity, &call.target, &name).await?;
+    let warnings = admit(&mut call, &place, &name).await?;
+    let mut response =
+        if name == "proxy" { proxy::answer(call, place).await } else { converse(call, &place, &name).await }?;
+    reply::add_warnings(&mut response, warnings);
+    Ok(response)
+}
+
+/// Lets webhooks and policies refuse it, or change what is asked for. Gives their warnings.
+async fn admit(conversation: &mut Conversation, place: &Place, name: &str) -> Result<Vec<String>, ApiError> {
+    let Conversation { server, identity, query, head, stop, .. } = &*conversation;
+    let call = Call {
+        server: server.clone(),
+        identity: identity.clone(),
+        method: head.method.clone(),
+        query: query.clone(),
+        headers: head.headers.clone(),
+        body: bytes::Bytes::new(),
+        stop: stop.clone(),
+        warnings: Mutex::default(),
+        notes: Notes::of(&head.extensions),
+    };
+    let (prefix, beyond) = proxy::split(head.uri.path());
+    if let Some(options) = admission::connect(&call, place, name, beyond).await? {
+        let path = options["path"].as_str().filter(|_| beyond.is_some());
+        let (uri, query) = match path {
+            Some(path) => (format!("{prefix}/{path}"), head.uri.query().map(str::to_owned)),
+            None => (head.uri.path().to_owned(), Some(query::encode(&admission::parameters(&options)))),
+        };
+        let uri = with_query(&uri, query.as_deref())?;
+        conversation.query = Query::parse(uri.query().unwrap_or_default())?;
+        conversation.head.uri = uri;
+    }
+    Ok(call.warnings.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Hands a stream with a container on to the pod's node.
+async fn converse(mut call: Conversation, place: &Place, name: &str) -> Result<Response<Body>, ApiError> {
     let server = call.server.clone();
-    let pod = found(&server, &place).await?.value();
+    let pod = found(&server, place).await?.value();
     let namespace = place.namespace.as_deref().unwrap_or_default();
     let path = if name == "portforward" {
         format!("/portForward/{namespace}/{}", place.name)

@@ -46,6 +46,8 @@ pub(crate) struct DeleteOptions {
     uid: Option<String>,
     revision: Option<String>,
     dry_run: bool,
+    /// Whether it follows from an eviction, which webhooks and policies have judged already.
+    judged: bool,
 }
 
 /// What a delete led to.
@@ -100,7 +102,19 @@ impl DeleteOptions {
             uid: text(&body["preconditions"]["uid"]),
             revision: text(&body["preconditions"]["resourceVersion"]),
             dry_run: body["dryRun"].as_array().is_some_and(|all| all.iter().any(|one| one == "All")),
+            judged: false,
         })
+    }
+
+    /// Whether nothing is to happen in the end.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// Reads the options of an eviction.
+    pub(crate) fn of_eviction(call: &Call, eviction: &Value) -> Result<Self, ApiError> {
+        let options = Self::of(&eviction["deleteOptions"])?;
+        Ok(Self { judged: true, dry_run: options.dry_run || call.is_dry_run()?, ..options })
     }
 
     fn check(&self, place: &Place, old: &Value) -> Result<(), ApiError> {
@@ -203,7 +217,11 @@ pub(crate) async fn delete(call: &Call, place: &Place, options: &DeleteOptions) 
         let old = live.value();
         let request = Request::delete(call, place, &old, options.dry_run);
         options.check(place, &old)?;
-        admission::admit_delete(&request).await?;
+        if options.judged {
+            admission::restrict(&request)?;
+        } else {
+            admission::admit_delete(&request).await?;
+        }
         let marked = match plan(place.resource(), &old, options) {
             Plan::Wait => return Ok(Deleted { object: live, gone: false }),
             Plan::Mark(marked) => Some(marked),

@@ -17,7 +17,6 @@ use tracing::Instrument;
 use crate::ApiServer;
 use crate::accept;
 use crate::access;
-use crate::admission;
 use crate::aggregate::{self, Asked};
 use crate::audit;
 use crate::authorize::{self, Attributes};
@@ -32,6 +31,7 @@ use crate::decode;
 use crate::delete::{DeleteOptions, delete, delete_collection};
 use crate::discovery;
 use crate::error::ApiError;
+use crate::evict::evict;
 use crate::identity::Identity;
 use crate::limit;
 use crate::list::{self, At};
@@ -152,9 +152,11 @@ async fn route(
     }
     refuse_encoded(&head.headers)?;
     let body = body::read(body, BODY_LIMIT).await?;
+    let notes = audit::Notes::of(&head.extensions);
     let (method, headers) = (head.method, head.headers);
-    let call = Call { server, identity, method, query, headers, body, stop, warnings: Mutex::default() };
-    let mut response = resource(&call, target).await?;
+    let call = Call { server, identity, method, query, headers, body, stop, warnings: Mutex::default(), notes };
+    // What was warned of is told with a refusal, too.
+    let mut response = resource(&call, target).await.unwrap_or_else(|error| reply::failure(&error));
     reply::add_warnings(&mut response, call.warnings.into_inner().unwrap_or_else(PoisonError::into_inner));
     Ok(limit::hold(response, permit))
 }
@@ -322,7 +324,6 @@ async fn below(call: &Call, place: &Place, name: &str) -> Result<Response<Body>,
     if !subresource.verbs.contains(&verb) {
         return Err(ApiError::MethodNotAllowed);
     }
-    admission::connect(call, place, name).await?;
     match (name, verb) {
         ("status" | "approval" | "ephemeralcontainers" | "resize", "get") => read::get(call, place).await,
         ("status", "update") => replace(call, place, Part::Status).await,
@@ -330,6 +331,8 @@ async fn below(call: &Call, place: &Place, name: &str) -> Result<Response<Body>,
         ("approval", "update") => replace(call, place, Part::Approval).await,
         ("approval", _) => patched(call, place, Part::Approval).await,
         ("finalize", _) => replace(call, place, Part::Finalize).await,
+        ("ephemeralcontainers", "update") => replace(call, place, Part::Ephemeral).await,
+        ("ephemeralcontainers", _) => patched(call, place, Part::Ephemeral).await,
         ("scale", "get") => {
             let object = read::live(call, place, At::Latest).await?;
             let object = read::shown(call, place, object).await?;
@@ -342,16 +345,11 @@ async fn below(call: &Call, place: &Place, name: &str) -> Result<Response<Body>,
             Ok(reply::success(StatusCode::CREATED, None))
         }
         ("eviction", _) => {
-            pod::evict(call, place).await?;
+            evict(call, place).await?;
             Ok(reply::success(StatusCode::CREATED, None))
         }
         ("resize", "update") => replace(call, place, Part::Resize).await,
         ("resize", _) => patched(call, place, Part::Resize).await,
-        ("ephemeralcontainers", _) => {
-            let view = View::of(call, place.resource().clone())?;
-            let written = pod::set_ephemeral(call, place).await?;
-            Ok(view.object(StatusCode::OK, &written))
-        }
         ("log", _) => pod::log(call, place).await,
         ("token", _) => Ok(reply::value(StatusCode::CREATED, &access::issue(call, place).await?, false)),
         _ => Err(ApiError::NoSuchPath),

@@ -48,9 +48,12 @@ impl Identity {
         Self::new("admin", &[MASTERS])
     }
 
-    /// A control loop of the engine: `system:controller:<name>` in `system:controllers`.
+    /// A control loop of the engine, under the name that upstream's has: the service account of that name in
+    /// `kube-system`, and in `system:controllers` besides. What it may do is the role `system:controller:<name>`.
     pub fn controller(name: &str) -> Self {
-        Self::new(format!("system:controller:{name}"), &[CONTROLLERS])
+        let mut identity = Self::account("kube-system", name);
+        identity.groups.push(CONTROLLERS.to_owned());
+        identity
     }
 
     /// A node: `system:node:<name>` in `system:nodes`.

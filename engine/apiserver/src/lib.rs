@@ -26,6 +26,7 @@ mod delete;
 mod derived;
 mod discovery;
 mod error;
+mod evict;
 mod handle;
 mod health;
 mod identity;

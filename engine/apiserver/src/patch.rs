@@ -30,8 +30,6 @@ pub(crate) enum Patch {
     Strategic(Value),
     /// Server-side apply.
     Apply(Value),
-    /// The whole object.
-    Replace(Value),
 }
 
 impl Patch {
@@ -59,10 +57,6 @@ impl Patch {
             Self::Json(patch) => patch::json_patch(&mut new, patch),
             Self::Merge(patch) => patch::merge_patch(&mut new, patch),
             Self::Strategic(patch) => patch::strategic(schema, &mut new, patch),
-            Self::Replace(whole) => {
-                new.clone_from(whole);
-                Ok(())
-            }
             Self::Apply(_) => return Err(ApiError::UnsupportedMediaType(MEDIA)),
         }
         .map_err(failed)?;

@@ -1,13 +1,10 @@
-//! What pods have beyond other objects: being bound to a node, being evicted, containers that are added while they run, and
-//! logs, which their node keeps.
-
-use std::sync::Arc;
+//! What pods have beyond other objects: being bound to a node, and logs, which their node keeps.
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
-use shipway_schema::{FieldError, Reason, apply_defaults, validate_ephemeral_containers};
+use shipway_schema::{FieldError, Reason};
 use tower::ServiceExt;
 
 use crate::ApiServer;
@@ -17,12 +14,9 @@ use crate::call::Call;
 use crate::clock;
 use crate::commit::Place;
 use crate::decode;
-use crate::delete::{DeleteOptions, delete};
 use crate::error::{About, ApiError};
-use crate::object::Object;
-use crate::patch::Patch;
 use crate::path::ResourcePath;
-use crate::query::Query;
+use crate::query::{Query, escape};
 use crate::reply;
 use crate::service::NodeService;
 use crate::write::{Change, Part, manager, modify};
@@ -104,42 +98,6 @@ fn set_scheduled(pod: &mut Value) {
     }
 }
 
-/// Evicts a pod: a delete with the options that the eviction carries.
-pub(crate) async fn evict(call: &Call, place: &Place) -> Result<(), ApiError> {
-    let mut eviction = decode::decode(call)?.value;
-    admission::admit_below(call, place, Operation::Create, "eviction", &mut eviction).await?;
-    let options = DeleteOptions::of(&eviction["deleteOptions"])?;
-    delete(call, place, &options).await.map(drop)
-}
-
-/// Changes the ephemeral containers of a pod: some may be added, and nothing else may differ.
-pub(crate) async fn set_ephemeral(call: &Call, place: &Place) -> Result<Arc<Object>, ApiError> {
-    let schema = place.resource().schema();
-    let (patch, duplicates) = match call.method {
-        Method::PUT => {
-            let decoded = decode::decode(call)?;
-            (Patch::Replace(decoded.value), decoded.duplicates)
-        }
-        _ => Patch::parse(call)?,
-    };
-    let edit = |pod: &Value| {
-        let mut wished = patch.apply_to(schema, pod)?;
-        decode::identify(place.resource(), &mut wished)?;
-        decode::check_shape(call, place.resource(), &mut wished, &duplicates)?;
-        apply_defaults(schema, &mut wished);
-        place.resource().strategy().default(&mut wished);
-        let mut new = pod.clone();
-        if let Some(list) = wished["spec"].get("ephemeralContainers") {
-            new["spec"]["ephemeralContainers"] = list.clone();
-        }
-        new["metadata"]["resourceVersion"] = wished["metadata"]["resourceVersion"].clone();
-        let errors = validate_ephemeral_containers(&new, pod);
-        if errors.is_empty() { Ok(new) } else { Err(ApiError::Invalid(place.about_kind(), errors)) }
-    };
-    let manager = manager(call, place, Some("ephemeralcontainers"))?;
-    modify(call, place, Change { part: Part::Binding, manager: Some(manager), edit: &edit }).await
-}
-
 /// Refuses options that contradict each other or make no sense.
 fn check_log_options(query: &Query) -> Result<(), ApiError> {
     let mut errors = Vec::new();
@@ -187,7 +145,7 @@ pub(crate) async fn log(call: &Call, place: &Place) -> Result<Response<Body>, Ap
     let service = node(&call.server, &pod, &place.name)?;
     let namespace = place.namespace.as_deref().unwrap_or_default();
     let parameters: Vec<String> =
-        LOG_PARAMETERS.iter().filter_map(|name| Some(format!("{name}={}", encode(call.query.get(name)?)))).collect();
+        LOG_PARAMETERS.iter().filter_map(|name| Some(format!("{name}={}", escape(call.query.get(name)?)))).collect();
     let path = format!("/containerLogs/{namespace}/{}/{container}?{}", place.name, parameters.join("&"));
     let request = Request::builder().method(Method::GET).uri(path).body(full(bytes::Bytes::new()));
     let request = request.map_err(|error| ApiError::BadRequest(error.to_string()))?;
@@ -227,11 +185,6 @@ pub(crate) fn container(pod: &Value, name: &str, asked: Option<&str>) -> Result<
     }
 }
 
-fn encode(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,10 +209,5 @@ mod tests {
         assert!(check("sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z").unwrap_err().contains("at most one of"));
         assert!(check("stream=Stdout&tailLines=3").unwrap_err().contains("mutually exclusive"));
         assert!(check("stream=other").unwrap_err().contains("supported values"));
-    }
-
-    #[test]
-    fn parameters_are_encoded_for_the_node() {
-        assert_eq!(encode("2026-01-02T03:04:05+01:00"), "2026-01-02T03%3A04%3A05%2B01%3A00");
     }
 }

@@ -48,6 +48,18 @@ impl Query {
     }
 }
 
+/// The query string that says these parameters.
+pub(crate) fn encode(parameters: &[(String, String)]) -> String {
+    let pair = |(name, value): &(String, String)| format!("{}={}", escape(name), escape(value));
+    parameters.iter().map(pair).collect::<Vec<_>>().join("&")
+}
+
+/// Percent-encodes a value.
+pub(crate) fn escape(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
 /// Undoes percent-encoding; `+` means a blank in a query and itself in a path.
 pub(crate) fn decode(text: &str, plus_is_blank: bool) -> Result<String, ApiError> {
     let malformed = || ApiError::BadRequest(format!("malformed percent-encoding in {text:?}"));
@@ -77,6 +89,13 @@ mod tests {
         assert_eq!(query.get("labelSelector"), Some("app=web,tier in (a)"));
         assert_eq!(query.get("limit"), None);
         assert!(query.flag("watch") && query.flag("force") && !query.flag("other"));
+    }
+
+    #[test]
+    fn parameters_are_encoded_and_read_back() {
+        assert_eq!(escape("2026-01-02T03:04:05+01:00"), "2026-01-02T03%3A04%3A05%2B01%3A00");
+        let text = encode(&[("command".into(), "echo".into()), ("command".into(), "a&b=c d".into())]);
+        assert_eq!(Query::parse(&text).unwrap().all("command").collect::<Vec<_>>(), ["echo", "a&b=c d"]);
     }
 
     #[test]

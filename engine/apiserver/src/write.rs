@@ -40,6 +40,8 @@ pub(crate) enum Part {
     Finalize,
     /// `status.conditions` of a certificate request.
     Approval,
+    /// `spec.ephemeralContainers` of a pod.
+    Ephemeral,
     /// Whatever the server itself decides when it binds a pod.
     Binding,
     /// The resources of a pod's containers.
@@ -318,6 +320,7 @@ impl Part {
             Self::Status => Some("status"),
             Self::Finalize => Some("finalize"),
             Self::Approval => Some("approval"),
+            Self::Ephemeral => Some("ephemeralcontainers"),
             Self::Binding => Some("binding"),
             Self::Resize => Some("resize"),
         }
@@ -340,10 +343,17 @@ impl Part {
             return next;
         }
         let mut next = old.clone();
-        for field in ["annotations", "managedFields"] {
-            put(meta::metadata(&mut next), field, new["metadata"].get(field));
+        let noted = if self == Self::Ephemeral { &["managedFields"][..] } else { &["annotations", "managedFields"] };
+        for field in noted {
+            put(meta::metadata(&mut next), field, new["metadata"].get(*field));
         }
         match self {
+            Self::Ephemeral => {
+                let containers = new["spec"].get("ephemeralContainers").cloned();
+                if let Some(spec) = next["spec"].as_object_mut() {
+                    put(spec, "ephemeralContainers", containers.as_ref());
+                }
+            }
             Self::Finalize => {
                 let finalizers = new["spec"].get("finalizers").cloned();
                 if let Some(spec) = next["spec"].as_object_mut() {

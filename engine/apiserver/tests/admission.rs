@@ -3,14 +3,22 @@
 
 mod common;
 
+#[path = "admission/evictions.rs"]
+mod evictions;
 #[path = "admission/hook.rs"]
 mod hook;
+#[path = "admission/mutations.rs"]
+mod mutations;
+#[path = "admission/notes.rs"]
+mod notes;
 #[path = "admission/plugins.rs"]
 mod plugins;
 #[path = "admission/policies.rs"]
 mod policies;
 #[path = "admission/quotas.rs"]
 mod quotas;
+#[path = "admission/streams.rs"]
+mod streams;
 #[path = "admission/webhooks.rs"]
 mod webhooks;
 

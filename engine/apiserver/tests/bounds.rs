@@ -53,12 +53,42 @@ async fn who_has_too_much_in_flight_is_told_to_come_back_and_the_system_goes_on(
     );
     held.push(watch(&joe).await);
     assert_eq!(watch(&joe).await.status(), 429, "all users have a bound together");
-    for system in [Identity::admin(), Identity::controller("x"), Identity::scheduler()] {
+    for system in [Identity::admin(), Identity::controller("shared-informers"), Identity::scheduler()] {
         held.push(cluster.stream(system, request("GET", "/api/v1/pods?watch=1", "", "")).await);
         assert_eq!(held.last().unwrap().status(), 200);
     }
     drop(held);
     assert_eq!(watch(&jane).await.status(), 200, "what has ended counts no more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_one_user_drowns_neither_others_nor_the_system() {
+    let limits = Limits { user: 4, users: 8, ..Limits::default() };
+    let cluster = std::sync::Arc::new(with(|config, _| config.limits = limits).await);
+    view(&cluster, &["flood", "joe"]).await;
+    for at in 0..200 {
+        cluster.post(CONFIG_MAPS, &config_map(&format!("m{at}"), &json!({}), &"x".repeat(1000))).await.ok();
+    }
+    // Replies that are not read keep their requests in flight: the worst that one user can do.
+    let mut stuck = Vec::new();
+    for _ in 0..50 {
+        stuck.push(cluster.stream(Identity::new("flood", &[]), request("GET", CONFIG_MAPS, "", "")).await);
+    }
+    let answered = stuck.iter().filter(|reply| reply.status() == 200).count();
+    assert_eq!((answered, stuck.iter().filter(|reply| reply.status() == 429).count()), (4, 46));
+    let (node, loops) = (Identity::node("alpha"), Identity::controller("generic-garbage-collector"));
+    let began = std::time::Instant::now();
+    for _ in 0..50 {
+        for (who, path) in [(&node, "/api/v1/nodes"), (&loops, PODS), (&Identity::scheduler(), "/api/v1/pods")] {
+            assert_eq!(cluster.send(who.clone(), request("GET", path, "", "")).await.code, 200, "{}", who.user);
+        }
+        assert_eq!(cluster.send(Identity::new("joe", &[]), request("GET", PODS, "", "")).await.code, 200);
+    }
+    assert!(began.elapsed() < Duration::from_secs(10));
+    let watch = request("GET", &format!("{PODS}?watch=1"), "", "");
+    assert_eq!(cluster.stream(Identity::new("flood", &[]), watch).await.status(), 200, "watches are counted apart");
+    drop(stuck);
+    assert_eq!(cluster.send(Identity::new("flood", &[]), request("GET", PODS, "", "")).await.code, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -99,7 +99,7 @@ async fn an_apply_makes_nothing_that_a_post_would_not() {
     let mut evil = object("Pod");
     evil["spec"] = json!({"nodeName": "beta", "containers": [{"name": "c", "image": "i"}]});
     assert_eq!(apply(Identity::node("alpha"), &format!("{PODS}/evil"), &evil).await, 403);
-    let controller = Identity::controller("controllers");
+    let controller = Identity::controller("generic-garbage-collector");
     let secret = "/api/v1/namespaces/default/secrets/evil";
     assert_eq!(apply(controller.clone(), secret, &object("Secret")).await, 403);
     assert_eq!(apply(controller, "/api/v1/nodes/evil", &object("Node")).await, 403);
@@ -107,18 +107,105 @@ async fn an_apply_makes_nothing_that_a_post_would_not() {
 }
 
 #[tokio::test]
+async fn what_a_node_is_to_others_is_not_its_own_to_say() {
+    let cluster = Cluster::new().await;
+    let alpha = Identity::node("alpha");
+    let labelled = |labels: Value| json!({"metadata": {"name": "alpha", "labels": labels}});
+    let refused =
+        labelled(json!({"node-role.kubernetes.io/control-plane": "", "a.node-restriction.kubernetes.io/x": "y"}));
+    let sent = request("POST", "/api/v1/nodes", "application/json", refused.to_string());
+    let (status, message) = cluster.send(alpha.clone(), sent).await.failure();
+    let expected = "nodes \"alpha\" is forbidden: node \"alpha\" is not allowed to set the following labels: \
+                    a.node-restriction.kubernetes.io/x, node-role.kubernetes.io/control-plane";
+    assert_eq!((status, message.as_str()), (403, expected));
+    let own = json!({"kubernetes.io/hostname": "alpha", "node.kubernetes.io/x": "1", "x.kubelet.kubernetes.io/y": "2", "example.com/z": "3"});
+    assert_eq!(code(&cluster, &alpha, "POST", "/api/v1/nodes", &labelled(own)).await, 201);
+    let path = "/api/v1/nodes/alpha";
+    let table = [
+        (json!({"metadata": {"labels": {"example.com/z": "4"}}}), 200),
+        (json!({"metadata": {"labels": {"node-role.kubernetes.io/worker": "true"}}}), 403),
+        (json!({"spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}}), 403),
+        (json!({"spec": {"unschedulable": true}}), 200),
+    ];
+    for (change, expected) in table {
+        assert_eq!(code(&cluster, &alpha, "PATCH", path, &change).await, expected, "{change}");
+    }
+    cluster
+        .patch(path, "merge", &json!({"metadata": {"labels": {"node-role.kubernetes.io/worker": "true"}}}))
+        .await
+        .ok();
+    let without = json!({"metadata": {"labels": {"node-role.kubernetes.io/worker": null}}});
+    assert_eq!(code(&cluster, &alpha, "PATCH", path, &without).await, 403, "nor to take one away");
+}
+
+#[tokio::test]
 async fn the_engines_own_parts_do_their_work_and_no_more() {
     let cluster = Cluster::new().await;
-    let controller = Identity::controller("deployment");
-    assert_eq!(code(&cluster, &controller, "POST", DEPLOYMENTS, &deployment("web")).await, 201);
-    assert_eq!(code(&cluster, &controller, "POST", PODS, &pod("a", &json!({}))).await, 201);
-    let secret = json!({"metadata": {"name": "s"}});
-    assert_eq!(code(&cluster, &controller, "POST", "/api/v1/namespaces/default/secrets", &secret).await, 403);
+    let namespaces = "/api/v1/namespaces";
+    let (secrets, roles) = ("/api/v1/namespaces/default/secrets", "/apis/rbac.authorization.k8s.io/v1/clusterroles");
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let sets = "/apis/apps/v1/namespaces/default/replicasets";
+    let wide =
+        json!({"metadata": {"name": "wide"}, "rules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]});
+    cluster.post(roles, &json!({"metadata": {"name": "view-more"}, "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"x": "y"}}]}})).await.ok();
+    cluster.post(PODS, &pod("a", &json!({}))).await.ok();
+    cluster.post(secrets, &json!({"metadata": {"name": "s"}})).await.ok();
+    cluster.post(namespaces, &json!({"metadata": {"name": "gone"}, "spec": {"finalizers": ["kubernetes"]}})).await.ok();
+    let set = json!({"metadata": {"name": "web"}, "spec": deployment("web")["spec"]});
+    let slice = json!({"metadata": {"name": "e"}, "addressType": "IPv4", "endpoints": []});
+    let more = json!({"rules": [{"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"]}]});
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    let (secret, role) = (format!("{secrets}/s"), format!("{roles}/view-more"));
+    let finalize = json!({"metadata": {"name": "gone"}, "spec": {"finalizers": []}});
+    let table = [
+        ("deployment-controller", "POST", sets, &set, 201),
+        ("deployment-controller", "POST", PODS, &pod("b", &json!({})), 403),
+        ("deployment-controller", "POST", DEPLOYMENTS, &deployment("web"), 403),
+        ("replicaset-controller", "POST", PODS, &pod("b", &json!({})), 201),
+        ("replicaset-controller", "DELETE", &format!("{PODS}/b"), &Value::Null, 200),
+        ("replicaset-controller", "POST", sets, &set, 403),
+        ("replicaset-controller", "GET", secrets, &Value::Null, 403),
+        ("endpointslice-controller", "POST", slices, &slice, 201),
+        ("endpointslice-controller", "PATCH", &format!("{PODS}/a"), &label, 403),
+        (
+            "service-account-controller",
+            "POST",
+            "/api/v1/namespaces/default/serviceaccounts",
+            &json!({"metadata": {"name": "x"}}),
+            201,
+        ),
+        ("service-account-controller", "POST", "/api/v1/namespaces/default/serviceaccounts/x/token", &json!({}), 403),
+        ("clusterrole-aggregation-controller", "PATCH", &role, &more, 200),
+        ("clusterrole-aggregation-controller", "POST", roles, &wide, 403),
+        ("generic-garbage-collector", "PATCH", &secret, &label, 200),
+        ("generic-garbage-collector", "POST", secrets, &json!({"metadata": {"name": "t"}}), 403),
+        ("generic-garbage-collector", "PATCH", &role, &json!({"rules": wide["rules"]}), 403),
+        ("generic-garbage-collector", "DELETE", secrets, &Value::Null, 403),
+        ("namespace-controller", "PATCH", &secret, &label, 403),
+        ("namespace-controller", "DELETE", secrets, &Value::Null, 200),
+        ("namespace-controller", "PUT", "/api/v1/namespaces/gone/finalize", &finalize, 200),
+        ("shared-informers", "GET", "/api/v1/pods", &Value::Null, 200),
+        ("shared-informers", "GET", "/api/v1/secrets", &Value::Null, 403),
+        ("service-proxy", "GET", "/api/v1/services", &Value::Null, 200),
+        ("service-proxy", "GET", "/api/v1/pods", &Value::Null, 403),
+    ];
+    for (name, method, path, body, expected) in table {
+        let answered = code(&cluster, &Identity::controller(name), method, path, body).await;
+        assert_eq!(answered, expected, "{name} {method} {path}");
+    }
     let scheduler = Identity::scheduler();
     assert_eq!(code(&cluster, &scheduler, "GET", "/api/v1/pods", &Value::Null).await, 200);
     assert_eq!(code(&cluster, &scheduler, "GET", "/api/v1/secrets", &Value::Null).await, 403);
     assert_eq!(code(&cluster, &scheduler, "POST", PODS, &pod("b", &json!({}))).await, 403);
     assert_eq!(code(&cluster, &scheduler, "PATCH", &format!("{PODS}/a"), &json!({})).await, 403);
+}
+
+#[tokio::test]
+async fn whoever_bears_the_name_of_a_controller_is_no_part_of_the_system() {
+    let cluster = Cluster::new().await;
+    let group = Identity::new("jane", &["system:controllers"]);
+    assert_eq!(code(&cluster, &group, "GET", "/api/v1/pods", &Value::Null).await, 403);
+    assert_eq!(code(&cluster, &group, "DELETE", PODS, &Value::Null).await, 403);
 }
 
 #[tokio::test]

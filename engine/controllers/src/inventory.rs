@@ -70,6 +70,11 @@ impl Inventory {
         (inventory.clone(), inventory.keep(stop.clone()))
     }
 
+    /// The same inventory for a controller that acts with a client of its own.
+    pub(crate) fn acting(&self, client: Client) -> Self {
+        Self { client, ..self.clone() }
+    }
+
     fn stock(&self) -> MutexGuard<'_, Stock> {
         self.stock.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,6 +6,7 @@
 
 mod cluster_role;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod garbage;
 mod inventory;
@@ -15,7 +16,8 @@ mod replicaset;
 mod service_account;
 mod world;
 
-use futures::future::BoxFuture;
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use shipway_driver::Shared;
@@ -27,23 +29,25 @@ use crate::world::World;
 /// Namespace and name of an object.
 pub(crate) type Key = (String, String);
 
-/// Runs all controllers until stopped, over a cache of pods which somebody else drives.
-pub fn run(client: Client, pods: Shared<Pod>, stop: CancellationToken) -> BoxFuture<'static, ()> {
-    Box::pin(work(client, pods, stop))
-}
-
-async fn work(client: Client, pods: Shared<Pod>, stop: CancellationToken) {
-    let (world, watch) = World::new(&client, &pods, &stop);
-    let (inventory, take_stock) = Inventory::new(&client, &stop);
-    tokio::join!(
-        watch,
-        take_stock,
-        deployment::run(world.clone(), stop.clone()),
-        replicaset::run(world.clone(), stop.clone()),
-        cluster_role::run(world.clone(), stop.clone()),
-        endpoints::run(world.clone(), stop.clone()),
-        service_account::run(world.clone(), stop.clone()),
-        garbage::run(inventory.clone(), stop.clone()),
-        namespace::run(inventory, stop.clone()),
-    );
+/// Runs all controllers until stopped, over a cache of pods which somebody else drives. Each has a client of its own, which is asked for by the controller's name: what it
+/// may do is the role `system:controller:<name>`.
+pub fn run(client: impl Fn(&str) -> Client, pods: &Shared<Pod>, stop: CancellationToken) -> BoxFuture<'static, ()> {
+    let (world, watch) = World::new(&client("shared-informers"), pods, &stop);
+    let (inventory, take_stock) = Inventory::new(&client("generic-garbage-collector"), &stop);
+    let own = |name: &str| world.acting(client(name));
+    Box::pin(
+        join_all([
+            watch.boxed(),
+            take_stock.boxed(),
+            deployment::run(own("deployment-controller"), stop.clone()).boxed(),
+            replicaset::run(own("replicaset-controller"), stop.clone()).boxed(),
+            cluster_role::run(own("clusterrole-aggregation-controller"), stop.clone()).boxed(),
+            disruption::run(own("disruption-controller"), stop.clone()).boxed(),
+            endpoints::run(own("endpointslice-controller"), stop.clone()).boxed(),
+            service_account::run(own("service-account-controller"), stop.clone()).boxed(),
+            garbage::run(inventory.clone(), stop.clone()).boxed(),
+            namespace::run(inventory.acting(client("namespace-controller")), stop).boxed(),
+        ])
+        .map(drop),
+    )
 }

@@ -35,6 +35,8 @@ pub(crate) struct Queues {
     pub(crate) replica_sets: Arc<Queue<Key>>,
     pub(crate) services: Arc<Queue<Key>>,
     pub(crate) namespaces: Arc<Queue<Key>>,
+    /// Namespaces whose disruption budgets are to be counted.
+    pub(crate) budgets: Arc<Queue<String>>,
     /// Pods that a replica set made or deleted and that the watch has not shown yet.
     pub(crate) unseen_pods: Unseen,
     /// Replica sets that a deployment made and that the watch has not shown yet.
@@ -53,7 +55,9 @@ impl World {
         let wake = queues.clone();
         let (deployments, watch_deployments) =
             cached::<Deployment>(Api::all(client.clone()), all(), stop.clone(), move |change| {
-                wake.deployments.add(key(&**change.object()));
+                let deployment = change.object();
+                wake.deployments.add(key(&**deployment));
+                wake.budgets.add(deployment.namespace().unwrap_or_default());
             });
         let wake = queues.clone();
         let (replica_sets, watch_replica_sets) =
@@ -85,6 +89,11 @@ impl World {
         (world, watching)
     }
 
+    /// The same world for a controller that acts with a client of its own.
+    pub(crate) fn acting(&self, client: Client) -> Self {
+        Self { client, ..self.clone() }
+    }
+
     /// Hands the keys of one queue to a controller until stopped, once the whole picture is there.
     pub(crate) async fn reconcile<F, Fut>(
         self,
@@ -104,7 +113,7 @@ impl World {
     }
 
     /// Waits until every watch has shown what there is, so that nobody acts on half a picture.
-    async fn is_complete(&self) {
+    pub(crate) async fn is_complete(&self) {
         let (deployments, replica_sets, pods, services, slices) = tokio::join!(
             self.deployments.wait_until_ready(),
             self.replica_sets.wait_until_ready(),
@@ -125,6 +134,7 @@ impl Queues {
         let set = change.object();
         self.unseen_replica_sets.saw(change.object().metadata.uid.as_deref());
         self.replica_sets.add(key(&**set));
+        self.budgets.add(set.namespace().unwrap_or_default());
         if let Some(owner) = controller_of(&**set, "Deployment") {
             self.deployments.add(owner);
         }
@@ -132,6 +142,7 @@ impl Queues {
 
     fn pod(&self, change: &Change<Pod>, services: &Store<Service>, replica_sets: &Store<ReplicaSet>) {
         let pod = change.object();
+        self.budgets.add(pod.namespace().unwrap_or_default());
         let deleting = pod.metadata.deletion_timestamp.is_some() || matches!(change, Change::Deleted(_));
         self.unseen_pods.saw_change(pod.metadata.uid.as_deref(), deleting);
         match controller_of(&**pod, "ReplicaSet") {

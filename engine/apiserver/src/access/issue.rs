@@ -9,6 +9,7 @@ use shipway_schema::{FieldError, Reason};
 
 use super::ISSUER;
 use super::jwt::{Bound, Claims, Reference};
+use crate::admission::{self, Operation};
 use crate::call::Call;
 use crate::clock;
 use crate::commit::Place;
@@ -34,7 +35,9 @@ struct Asked {
 
 /// Answers a TokenRequest with a token.
 pub(crate) async fn issue(call: &Call, place: &Place) -> Result<Value, ApiError> {
-    let request = decode::decode(call)?.value;
+    let mut request = decode::decode(call)?.value;
+    Asked::read(place, &request)?;
+    admission::admit_below(call, place, Operation::Create, "token", &mut request).await?;
     let asked = Asked::read(place, &request)?;
     call.server.cache().catch_up().await?;
     let account = call.server.accounts().account(&place.key()).ok_or_else(|| ApiError::NotFound(place.about()))?;

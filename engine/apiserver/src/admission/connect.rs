@@ -19,11 +19,34 @@ const STREAMS: [(&str, &str, &str); 6] = [
     ("Node", "proxy", "NodeProxyOptions"),
 ];
 
-/// Lets webhooks and policies refuse a stream; other requests below an object pass.
-pub(crate) async fn connect(call: &Call, place: &Place, subresource: &str) -> Result<(), ApiError> {
-    let Some(kind) = options_kind(place.resource(), subresource) else { return Ok(()) };
-    let mut options = options(call, kind);
-    admit_below(call, place, Operation::Connect, subresource, &mut options).await
+/// Lets webhooks and policies refuse a stream, or change its options. `path` is what a proxy is asked for. Answers with
+/// the options where they were changed.
+pub(crate) async fn connect(
+    call: &Call,
+    place: &Place,
+    subresource: &str,
+    path: Option<&str>,
+) -> Result<Option<Value>, ApiError> {
+    let Some(kind) = options_kind(place.resource(), subresource) else { return Ok(None) };
+    let asked = options(call, kind, path);
+    let mut options = asked.clone();
+    admit_below(call, place, Operation::Connect, subresource, &mut options).await?;
+    Ok((options != asked).then_some(options))
+}
+
+/// The parameters that stand for a stream's options.
+pub(crate) fn parameters(options: &Value) -> Vec<(String, String)> {
+    let fields = options.as_object().into_iter().flatten();
+    let fields = fields.filter(|(name, _)| !matches!(name.as_str(), "apiVersion" | "kind" | "path"));
+    let texts = |value: &Value| match value {
+        Value::Array(items) => items.iter().map(text).collect(),
+        single => vec![text(single)],
+    };
+    fields.flat_map(|(name, value)| texts(value).into_iter().map(|text| (name.clone(), text))).collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// The kind of a stream's options; none for what is no stream.
@@ -32,19 +55,22 @@ pub(super) fn options_kind(resource: &Resource, subresource: &str) -> Option<&'s
     row.map(|(_, _, kind)| *kind)
 }
 
-fn options(call: &Call, kind: &str) -> Value {
+fn options(call: &Call, kind: &str, path: Option<&str>) -> Value {
     let mut options = Map::new();
     options.insert("kind".into(), kind.into());
     options.insert("apiVersion".into(), "v1".into());
+    if let Some(path) = path {
+        // What stands in the query is for the program behind the proxy.
+        options.insert("path".into(), path.trim_start_matches('/').into());
+        return Value::Object(options);
+    }
     for name in ["stdin", "stdout", "stderr", "tty"] {
         if call.query.flag(name) {
             options.insert(name.into(), true.into());
         }
     }
-    for name in ["container", "path"] {
-        if let Some(given) = call.query.get(name) {
-            options.insert(name.into(), given.into());
-        }
+    if let Some(given) = call.query.get("container") {
+        options.insert("container".into(), given.into());
     }
     let command: Vec<&str> = call.query.all("command").collect();
     if !command.is_empty() {

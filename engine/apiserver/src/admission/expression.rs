@@ -4,23 +4,29 @@
 //! an operation makes is charged to a budget, and when that or the time is used up, all that follows fails at once. So an
 //! expression can neither hang the server nor fill its memory. Nesting and length are bounded before anything is parsed.
 
+mod authorizer;
+mod document;
 mod functions;
 mod meter;
 mod rewrite;
+mod types;
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kube_cel::KubeCelExt;
-use kube_cel::cel::objects::{Key, Map};
 use kube_cel::cel::parser::{Expression, Parser};
 use kube_cel::cel::{self, Context, ExecutionError};
 use serde_json::{Value, json};
 
 use super::Request;
 use super::request::user_info;
+use authorizer::Asker;
+use document::{to_cel, to_json};
 use meter::Meter;
+pub(super) use rewrite::Scope;
+pub(super) use types::Checker;
 
 /// The longest expression, in bytes.
 const LENGTH: usize = 16 * 1024;
@@ -41,8 +47,8 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Compiles an expression that may use these variables of its policy, given by name and depth.
-    pub(super) fn compile(text: &str, variables: &[(String, usize)]) -> Result<Self, String> {
+    /// Compiles an expression.
+    pub(super) fn compile(text: &str, scope: Scope<'_>) -> Result<Self, String> {
         if text.trim().is_empty() {
             return Err("the expression is empty".into());
         }
@@ -58,7 +64,7 @@ impl Program {
             return Err(format!("the expression nests deeper than {NESTING} levels"));
         }
         let parsed = parse(text)?;
-        rewrite::metered(parsed, variables).map(|(expression, depth)| Self { expression, depth })
+        rewrite::metered(parsed, scope).map(|(expression, depth)| Self { expression, depth })
     }
 }
 
@@ -86,10 +92,11 @@ pub(super) struct Environment {
     variables: Arc<HashMap<String, Arc<Program>>>,
     memo: Memo,
     meter: Arc<Meter>,
+    asker: Option<Asker>,
 }
 
 impl Environment {
-    /// `object`, `oldObject` and `request`.
+    /// `object`, `oldObject`, `request` and `authorizer`.
     pub(super) fn of(request: &Request<'_>, object: Option<&Value>) -> Self {
         let shown = |object: Option<&Value>| match object {
             Some(object) if request.subresource == "scale" => {
@@ -103,7 +110,8 @@ impl Environment {
             ("oldObject", shown(request.old)),
             ("request", to_cel(&described(request))),
         ];
-        Self { values, variables: Arc::default(), memo: Memo::default(), meter: Arc::default() }
+        let asker = Some(Asker::of(request));
+        Self { values, variables: Arc::default(), memo: Memo::default(), meter: Arc::default(), asker }
     }
 
     /// The same with other policy variables, and these values beside.
@@ -114,7 +122,16 @@ impl Environment {
     ) -> Self {
         let beside = beside.into_iter().map(|(name, value)| (name, to_cel(&value)));
         let values = self.values.iter().cloned().chain(beside).collect();
-        Self { values, variables, memo: Memo::default(), meter: self.meter.clone() }
+        Self { values, variables, memo: Memo::default(), meter: self.meter.clone(), asker: self.asker.clone() }
+    }
+
+    /// The same after the object has changed; what was worked out of it is forgotten.
+    pub(super) fn seeing(&self, object: &Value) -> Self {
+        let mut next = self.with(self.variables.clone(), []);
+        if let Some((_, shown)) = next.values.iter_mut().find(|(name, _)| *name == "object") {
+            *shown = to_cel(object);
+        }
+        next
     }
 
     /// Whether an expression holds.
@@ -132,6 +149,11 @@ impl Environment {
             cel::Value::Null => Ok(None),
             _ => Err("must evaluate to string".into()),
         }
+    }
+
+    /// The JSON that an expression makes.
+    pub(super) fn json(&self, program: &Program) -> Result<Value, String> {
+        to_json(&self.evaluate(program)?)?.ok_or_else(|| "must evaluate to a value".into())
     }
 
     fn evaluate(&self, program: &Program) -> Result<cel::Value, String> {
@@ -152,6 +174,9 @@ impl Environment {
     fn context(&self) -> Context<'_> {
         let mut context = Context::default().with_all();
         functions::register(&mut context, &self.meter, &self.variables, &self.memo);
+        if let Some(asker) = &self.asker {
+            asker.register(&mut context);
+        }
         for (name, value) in &self.values {
             context.add_variable_from_value(*name, value.clone());
         }
@@ -182,30 +207,13 @@ fn described(request: &Request<'_>) -> Value {
     })
 }
 
-fn to_cel(value: &Value) -> cel::Value {
-    match value {
-        Value::Null => cel::Value::Null,
-        Value::Bool(flag) => cel::Value::Bool(*flag),
-        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(number), _) => cel::Value::Int(number),
-            (None, Some(number)) => cel::Value::UInt(number),
-            (None, None) => cel::Value::Float(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        Value::String(text) => cel::Value::String(Arc::new(text.clone())),
-        Value::Array(items) => cel::Value::List(Arc::new(items.iter().map(to_cel).collect())),
-        Value::Object(fields) => {
-            let entries = fields.iter().map(|(key, value)| (Key::String(Arc::new(key.clone())), to_cel(value)));
-            cel::Value::Map(Map { map: Arc::new(entries.collect()) })
-        }
-    }
-}
-
 /// What went wrong, without the values it went wrong with, which may be large.
 fn message(error: &ExecutionError) -> String {
     match error {
         ExecutionError::NoSuchKey(key) => format!("no such key: {key}"),
         ExecutionError::UndeclaredReference(name) => format!("undeclared reference to '{name}'"),
         ExecutionError::UnsupportedBinaryOperator(operator, ..) => format!("no such overload: {operator}"),
+        ExecutionError::NoSuchOverload => "no such overload".into(),
         ExecutionError::FunctionError { function, message } => shorten(&format!("{function}: {message}")),
         other => shorten(&other.to_string()),
     }

@@ -138,7 +138,8 @@ pub(super) fn default(request: &Request<'_>, pod: &mut Value) -> Result<(), ApiE
     }
     let mut said = Vec::new();
     for (list, kind) in [("containers", "container"), ("initContainers", "init container")] {
-        for container in pod["spec"][list].as_array_mut().into_iter().flatten().filter(|one| one.is_object()) {
+        let containers = pod["spec"].get_mut(list).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten().filter(|one| one.is_object()) {
             let name = container["name"].as_str().unwrap_or_default().to_owned();
             for (field, word, amounts) in [("requests", "request", &requests), ("limits", "limit", &most)] {
                 let set = set(container, field, amounts);

@@ -1,13 +1,15 @@
 //! Admission: what is decided about a write beyond its own fields, by one ordered chain that every write passes.
 //!
-//! The order is Kubernetes': built-in plugins that change the object, webhooks that change it, (the kind's own validation,
-//! which is the caller's,) built-in plugins that refuse, policies, webhooks that refuse, and last, at the commit, quotas.
+//! The order is Kubernetes': built-in plugins that change the object, policies and then webhooks that change it, (the kind's
+//! own validation, which is the caller's,) built-in plugins that refuse, policies, webhooks that refuse, and last, at the
+//! commit, quotas.
 //! Plugins are rows of two tables. What nobody configured costs a look at a counter.
 
 // Plugins are rows of a table, whether they can fail or not.
 #![allow(clippy::unnecessary_wraps)]
 
 mod certificates;
+mod change;
 mod classes;
 mod connect;
 mod expression;
@@ -31,19 +33,26 @@ mod webhooks;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 use shipway_schema::Resource;
+use shipway_store::Txn;
 
-pub(crate) use connect::connect;
+pub(crate) use connect::{connect, parameters};
 pub(crate) use namespace::{mark_terminating, namespace_guard};
+pub(crate) use node::restrict;
 pub(crate) use quota::{Charge, charge, recount_all};
 pub(crate) use request::{Operation, Request};
 
+use crate::ApiServer;
 use crate::cache::{Cache, Table};
 use crate::call::Call;
 use crate::commit::Place;
 use crate::error::ApiError;
-use crate::object::Object;
+use crate::object::{Object, canonical};
+
+/// The group of what configures admission.
+const GROUP: &str = "admissionregistration.k8s.io";
 
 /// What the chain keeps between requests.
 pub(crate) struct Chain {
@@ -130,6 +139,7 @@ const MUTATORS: &[Row<Mutate>] = &[
 /// Plugins that refuse objects, in the order in which they run.
 const VALIDATORS: &[Row<Validate>] = &[
     row("", "Pod", UPDATE, node::check_changed),
+    below("", "Node", WRITE, node::check_own),
     row("", "Pod", CREATE, limits::check),
     row("", "PersistentVolumeClaim", WRITE, limits::check),
     row("", "Namespace", WRITE, pod_security::check_namespace),
@@ -146,19 +156,23 @@ const VALIDATORS: &[Row<Validate>] = &[
     row("", "PersistentVolumeClaim", UPDATE, protection::check_resize),
     below("certificates.k8s.io", "CertificateSigningRequest", UPDATE, certificates::check_signer),
     row("certificates.k8s.io", "CertificateSigningRequest", CREATE, certificates::check_subject),
-    row("admissionregistration.k8s.io", "ValidatingAdmissionPolicy", WRITE, policy::check),
-    row("admissionregistration.k8s.io", "MutatingWebhookConfiguration", WRITE, webhooks::check),
-    row("admissionregistration.k8s.io", "ValidatingWebhookConfiguration", WRITE, webhooks::check),
+    row(GROUP, "MutatingAdmissionPolicy", WRITE, policy::check),
+    row(GROUP, "ValidatingAdmissionPolicy", WRITE, policy::check),
+    row(GROUP, "MutatingWebhookConfiguration", WRITE, webhooks::check),
+    row(GROUP, "ValidatingWebhookConfiguration", WRITE, webhooks::check),
 ];
 
 /// Whether anybody may change the object.
 pub(crate) fn may_mutate(request: &Request<'_>) -> bool {
     let server = &request.call.server;
-    MUTATORS.iter().any(|row| row.concerns(request)) || !server.admission().index.current(server).mutating.is_empty()
+    let hooks = server.admission().index.current(server);
+    MUTATORS.iter().any(|row| row.concerns(request))
+        || !hooks.mutating.is_empty()
+        || !hooks.mutating_policies.is_empty()
 }
 
-/// Lets plugins and webhooks change an object, or refuse it. Says whether webhooks changed it, whose changes reach as far as
-/// a client's.
+/// Lets plugins, policies and webhooks change an object, or refuse it. Says whether policies or webhooks did, whose changes
+/// reach as far as a client's.
 pub(crate) async fn mutate(request: &Request<'_>, object: &mut Value) -> Result<bool, ApiError> {
     request.call.server.cache().catch_up().await?;
     node::restrict(request)?;
@@ -174,7 +188,28 @@ pub(crate) async fn mutate(request: &Request<'_>, object: &mut Value) -> Result<
         service_account::await_default(request, object).await;
     }
     run_mutators(request, object)?;
-    webhooks::mutate(request, Some(object)).await
+    extend(request, Some(object)).await
+}
+
+/// Lets policies and webhooks change an object. When any did, plugins run once more, and so do those who asked for it. Says
+/// whether any did.
+async fn extend(request: &Request<'_>, mut object: Option<&mut Value>) -> Result<bool, ApiError> {
+    let invoked = match object.as_deref_mut() {
+        Some(object) => policy::mutate(request, object, None)?,
+        None => policy::Invoked::default(),
+    };
+    let mut called = webhooks::mutate(request, object.as_deref_mut()).await?;
+    if !invoked.any && called.changes == 0 {
+        return Ok(false);
+    }
+    if let Some(object) = object.as_deref_mut() {
+        let before = object.clone();
+        run_mutators(request, object)?;
+        policy::mutate(request, object, Some(&invoked))?;
+        called.changes += usize::from(*object != before);
+    }
+    webhooks::again(request, object, called).await?;
+    Ok(true)
 }
 
 /// Runs the built-in plugins that change objects; webhooks that changed the object have them run again.
@@ -198,7 +233,7 @@ pub(crate) async fn validate(request: &Request<'_>, object: Option<&Value>) -> R
 pub(crate) async fn admit_delete(request: &Request<'_>) -> Result<(), ApiError> {
     node::restrict(request)?;
     namespace::check_delete(request)?;
-    webhooks::mutate(request, None).await?;
+    extend(request, None).await?;
     validate(request, None).await
 }
 
@@ -211,19 +246,43 @@ pub(crate) async fn admit_below(
     subresource: &str,
     object: &mut Value,
 ) -> Result<(), ApiError> {
-    let request = Request { call, place, operation, subresource, old: None, dry_run: call.is_dry_run()? };
+    // What stands in the query of a stream is not for this server.
+    let dry_run = operation != Operation::Connect && call.is_dry_run()?;
+    let request = Request { call, place, operation, subresource, old: None, dry_run };
     call.server.cache().catch_up().await?;
-    webhooks::mutate(&request, Some(object)).await?;
+    extend(&request, Some(object)).await?;
     validate(&request, Some(object)).await
 }
 
-/// What follows a write: a quota that was written gets its count.
+/// What follows a write: a quota that was written gets its count, a policy its status.
 pub(crate) async fn written(call: &Call, place: &Place, object: Arc<Object>) -> Result<Arc<Object>, ApiError> {
-    let Some(namespace) = place.namespace.as_deref().filter(|_| is(place.resource(), "", "ResourceQuota")) else {
-        return Ok(object);
+    let followed = match place.namespace.as_deref() {
+        Some(namespace) if is(place.resource(), "", "ResourceQuota") => {
+            quota::recount(&call.server, namespace, &place.name).await?
+        }
+        None if is(place.resource(), GROUP, "ValidatingAdmissionPolicy") => {
+            policy::observe(&call.server, &place.name).await?
+        }
+        _ => None,
     };
-    let counted = quota::recount(&call.server, namespace, &place.name).await?;
-    Ok(counted.unwrap_or(object))
+    Ok(followed.unwrap_or(object))
+}
+
+/// Puts a status of the server's own making; none when somebody else wrote the object meanwhile.
+pub(crate) async fn put(
+    server: &ApiServer,
+    table: &Table,
+    live: &Object,
+    new: &Value,
+) -> Result<Option<Arc<Object>>, ApiError> {
+    let (key, value) = (format!("{}{}", table.prefix, live.key), Bytes::from(canonical(new)));
+    let txn = Txn::new().when(key.clone(), live.revision).put(key, value.clone());
+    let result = server.cache().store().txn(txn).await?;
+    if !result.succeeded {
+        return Ok(None);
+    }
+    let object = Object::stored(&live.key, &value, result.revision).map_err(ApiError::Internal)?;
+    Ok(Some(Arc::new(object)))
 }
 
 pub(crate) fn is(resource: &Resource, group: &str, kind: &str) -> bool {

@@ -1,4 +1,5 @@
 //! Nodes keep to their own objects: a node registers itself, and changes pods that are bound to it, and those but little.
+//! What others go by when they choose a node, its taints and the labels of the cluster, is not the node's to say.
 
 use serde_json::Value;
 
@@ -6,8 +7,25 @@ use super::{Operation, Request};
 use crate::error::ApiError;
 use crate::meta;
 
+/// The only labels with a name of the project's that a node may set on itself, beside those under [`OWN`].
+const LABELS: [&str; 11] = [
+    "beta.kubernetes.io/arch",
+    "beta.kubernetes.io/instance-type",
+    "beta.kubernetes.io/os",
+    "failure-domain.beta.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "kubernetes.io/arch",
+    "kubernetes.io/hostname",
+    "kubernetes.io/os",
+    "node.kubernetes.io/instance-type",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+];
+/// Where labels are the node's own.
+const OWN: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
+
 /// What a node may not do, whatever the object will look like.
-pub(super) fn restrict(request: &Request<'_>) -> Result<(), ApiError> {
+pub(crate) fn restrict(request: &Request<'_>) -> Result<(), ApiError> {
     let Some(node) = request.identity().as_node() else { return Ok(()) };
     match (request.operation, request.old) {
         (Operation::Create, _) if request.subresource.is_empty() => check_create(request, node),
@@ -32,6 +50,32 @@ fn check_change(request: &Request<'_>, node: &str, old: &Value) -> Result<(), Ap
         return Err(request.forbidden(text));
     }
     Ok(())
+}
+
+/// A node may not set labels that are not its own, nor change its taints once it is there.
+pub(super) fn check_own(request: &Request<'_>, new: &Value) -> Result<(), ApiError> {
+    let Some(node) = request.identity().as_node() else { return Ok(()) };
+    let old = request.old.unwrap_or(&Value::Null);
+    if request.operation == Operation::Update && old["spec"]["taints"] != new["spec"]["taints"] {
+        return Err(request.forbidden(format!("node {node:?} is not allowed to modify taints")));
+    }
+    let (before, after) = (&old["metadata"]["labels"], &new["metadata"]["labels"]);
+    let keys = [before, after].into_iter().flat_map(|labels| labels.as_object().into_iter().flatten());
+    let changed = keys.map(|(key, _)| key.as_str()).filter(|key| before.get(key) != after.get(key));
+    let mut refused: Vec<&str> = changed.filter(|key| !is_own_label(key)).collect();
+    refused.sort_unstable();
+    refused.dedup();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let act = if request.operation == Operation::Create { "set the following" } else { "modify" };
+    Err(request.forbidden(format!("node {node:?} is not allowed to {act} labels: {}", refused.join(", "))))
+}
+
+fn is_own_label(key: &str) -> bool {
+    let domain = key.split_once('/').map_or("", |(domain, _)| domain);
+    let below = |parent: &str| domain == parent || domain.strip_suffix(parent).is_some_and(|head| head.ends_with('.'));
+    !(below("kubernetes.io") || below("k8s.io")) || LABELS.contains(&key) || OWN.into_iter().any(below)
 }
 
 /// Beside its status a node may change nothing of a pod but its annotations.

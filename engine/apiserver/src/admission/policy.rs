@@ -1,48 +1,118 @@
-//! Validating admission policies: expressions that judge requests, bound to requests and parameters by bindings.
+//! Admission policies: expressions that judge or change what is written, bound to requests and parameters by bindings.
 //!
-//! A policy is compiled once per revision. What fails counts as its `failurePolicy` says; what a failed validation leads
-//! to is the binding's `validationActions`.
+//! A policy is compiled once per revision. What fails counts as its `failurePolicy` says. Which policies are asked is
+//! settled before the first of them is: what one changes does not bring in another.
 
 mod compile;
+mod mutate;
 mod params;
+mod status;
+mod validate;
 
-use serde_json::{Map, Value};
+use std::sync::Arc;
 
-use compile::{Actions, Validation};
+use serde_json::{Map, Value, json};
+use shipway_schema::Resource;
+
 pub(super) use compile::{Binding, Policy, check};
+pub(super) use mutate::{Invoked, mutate};
+pub(super) use status::observe;
+pub(super) use validate::validate;
 
 use super::Request;
 use super::expression::Environment;
+use super::index::Bound;
 use super::rules::{self, Fit};
-use super::webhooks::holds_in;
-use crate::error::{ApiError, Denial};
+use crate::error::Denial;
 
-/// The longest message that is shown, in characters.
-const MESSAGE: usize = 5 * 1024;
-
-/// What a validation found fault with.
-struct Fault {
-    message: String,
-    reason: Option<String>,
+/// A policy to be asked about a request, with one parameter of one of its bindings.
+struct Invocation<'a> {
+    policy: &'a Policy,
+    binding: &'a Binding,
+    /// The version of the resource that the policy asked for, where that is another one.
+    version: Option<Arc<Resource>>,
+    param: Value,
 }
 
-/// Lets policies refuse a request.
-pub(super) fn validate(request: &Request<'_>, object: Option<&Value>) -> Result<(), ApiError> {
-    let server = &request.call.server;
-    let hooks = server.admission().index.current(server);
-    if hooks.policies.iter().all(|(_, bindings)| bindings.is_empty()) {
-        return Ok(());
-    }
-    // What is evaluated takes time of its own; the other requests of this thread need not wait for it.
-    aside(|| {
-        let mut seen = Seen::default();
-        for (policy, bindings) in &hooks.policies {
-            judge(request, object, policy, bindings, &mut seen)?;
+/// A policy that cannot be asked as it is configured.
+struct Misfit<'a> {
+    policy: &'a Policy,
+    /// None where the policy itself is at fault.
+    binding: Option<&'a Binding>,
+    why: String,
+}
+
+/// Who is to be asked about a request, and who cannot be.
+fn invocations<'a>(
+    request: &Request<'_>,
+    object: Option<&Value>,
+    policies: &'a Bound,
+) -> (Vec<Invocation<'a>>, Vec<Misfit<'a>>) {
+    let (mut invocations, mut misfits) = (Vec::new(), Vec::new());
+    for (policy, bindings) in policies {
+        let Ok(rules) = &policy.rules else { continue };
+        let version = match rules.fit(request, object) {
+            Fit::No => continue,
+            Fit::Yes => None,
+            Fit::As(other) => Some(other),
+        };
+        for binding in bindings.iter().filter(|binding| binding.concerns(request, object)) {
+            match params::of(request, policy, binding) {
+                Ok(params) => invocations.extend(params.into_iter().map(|param| Invocation {
+                    policy,
+                    binding,
+                    version: version.clone(),
+                    param,
+                })),
+                Err(missing) => {
+                    let binding = missing.by_binding.then_some(binding);
+                    misfits.push(Misfit { policy, binding, why: missing.why });
+                }
+            }
         }
-        Ok(())
-    })
+    }
+    (invocations, misfits)
 }
 
+/// The request as expressions see it, in each version that a policy asked for.
+#[derive(Default)]
+struct Seen(Vec<(String, Environment)>);
+
+impl Seen {
+    fn environment(
+        &mut self,
+        request: &Request<'_>,
+        object: Option<&Value>,
+        version: Option<&Resource>,
+    ) -> &Environment {
+        let name = version.map(Resource::api_version).unwrap_or_default();
+        let at = self.0.iter().position(|(own, _)| *own == name).unwrap_or_else(|| {
+            let made = match version {
+                Some(other) => {
+                    let convert = |one: &Value| rules::convert(other, one);
+                    let old = request.old.map(convert);
+                    Environment::of(&Request { old: old.as_ref(), ..*request }, object.map(convert).as_ref())
+                }
+                None => Environment::of(request, object),
+            };
+            self.0.push((name, made));
+            self.0.len() - 1
+        });
+        &self.0[at].1
+    }
+}
+
+impl Invocation<'_> {
+    /// What the policy's own expressions see.
+    fn environment(&self, request: &Request<'_>, base: &Environment) -> Environment {
+        let namespace = request.namespace().and_then(|name| request.call.server.namespaces().get(name));
+        let namespace = namespace.map_or(Value::Null, |namespace| namespace.value());
+        let beside = [("params", self.param.clone()), ("namespaceObject", namespace)];
+        base.with(self.policy.variables.clone(), beside)
+    }
+}
+
+/// Does what takes time of its own while the other requests of this thread go on.
 fn aside<T>(work: impl FnOnce() -> T) -> T {
     let flavor = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
     match flavor {
@@ -51,128 +121,8 @@ fn aside<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// The request as expressions see it, in each version that a policy asked for.
-#[derive(Default)]
-struct Seen(Vec<(String, Environment)>);
-
-impl Seen {
-    fn environment(&mut self, request: &Request<'_>, object: Option<&Value>, fit: &Fit) -> &Environment {
-        let version = match fit {
-            Fit::As(other) => other.api_version(),
-            _ => String::new(),
-        };
-        let at = self.0.iter().position(|(own, _)| *own == version).unwrap_or_else(|| {
-            let made = match fit {
-                Fit::As(other) => {
-                    let (object, old) = (
-                        object.map(|one| rules::convert(other, one)),
-                        request.old.map(|one| rules::convert(other, one)),
-                    );
-                    Environment::of(&Request { old: old.as_ref(), ..*request }, object.as_ref())
-                }
-                _ => Environment::of(request, object),
-            };
-            self.0.push((version, made));
-            self.0.len() - 1
-        });
-        &self.0[at].1
-    }
-}
-
-fn judge(
-    request: &Request<'_>,
-    object: Option<&Value>,
-    policy: &Policy,
-    bindings: &[Binding],
-    seen: &mut Seen,
-) -> Result<(), ApiError> {
-    let fit = match &policy.rules {
-        Ok(rules) => rules.fit(request, object),
-        Err(_) => Fit::No,
-    };
-    if matches!(fit, Fit::No) {
-        return Ok(());
-    }
-    let meant = bindings.iter().filter(|binding| binding.concerns(request, object));
-    for binding in meant {
-        let base = seen.environment(request, object, &fit);
-        let params = match params::of(request, policy, binding) {
-            Ok(params) => params,
-            Err(why) => {
-                fail(request, policy, binding, why)?;
-                continue;
-            }
-        };
-        for param in params {
-            let namespace = request.namespace().and_then(|name| request.call.server.namespaces().get(name));
-            let namespace = namespace.map_or(Value::Null, |namespace| namespace.value());
-            let beside = [("params", param), ("namespaceObject", namespace)];
-            let environment = base.with(policy.variables.clone(), beside);
-            match holds_in(&environment, &policy.conditions) {
-                Ok(true) => {}
-                Ok(false) => continue,
-                Err(why) => {
-                    fail(request, policy, binding, why)?;
-                    continue;
-                }
-            }
-            for fault in policy.validations.iter().filter_map(|one| fault(one, &environment, policy.strict)) {
-                act(request, policy, binding, fault)?;
-            }
-            annotate(request, policy, &environment);
-        }
-    }
-    Ok(())
-}
-
-/// What a validation finds fault with; a failure is a fault where the policy is strict.
-fn fault(validation: &Validation, environment: &Environment, strict: bool) -> Option<Fault> {
-    let result = validation.program.as_ref().map_err(Clone::clone).and_then(|program| environment.test(program));
-    let text = validation.expression.trim();
-    match result {
-        Ok(true) => None,
-        Ok(false) => Some(Fault { message: explained(validation, environment), reason: validation.reason.clone() }),
-        Err(why) => {
-            strict.then(|| Fault { message: format!("expression '{text}' resulted in error: {why}"), reason: None })
-        }
-    }
-}
-
-/// The message of a validation that does not hold: what its own expression says, what it says, or the expression.
-fn explained(validation: &Validation, environment: &Environment) -> String {
-    let made = validation.message_program.as_ref().and_then(|program| environment.text(program).ok().flatten());
-    let made = made.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty() && !text.contains('\n'));
-    let given = || validation.message.clone().filter(|text| !text.is_empty());
-    let message = made.filter(|text| text.len() <= MESSAGE).or_else(given);
-    message.unwrap_or_else(|| format!("failed expression: {}", validation.expression.trim()))
-}
-
-fn fail(request: &Request<'_>, policy: &Policy, binding: &Binding, why: String) -> Result<(), ApiError> {
-    if policy.strict { act(request, policy, binding, Fault { message: why, reason: None }) } else { Ok(()) }
-}
-
-/// Does what the binding says about a fault.
-fn act(request: &Request<'_>, policy: &Policy, binding: &Binding, fault: Fault) -> Result<(), ApiError> {
-    let Actions { deny, warn, audit } = binding.actions;
-    let who = format!("ValidatingAdmissionPolicy '{}' with binding '{}'", policy.name, binding.name);
-    let message: String = fault.message.chars().take(MESSAGE).collect();
-    if audit {
-        tracing::info!(policy = policy.name, binding = binding.name, message, "a policy found fault");
-    }
-    if warn {
-        request.call.warn(format!("Validation failed for {who}: {message}"));
-    }
-    if !deny {
-        return Ok(());
-    }
-    let reason = fault.reason.unwrap_or_else(|| "Invalid".into());
-    let code = match reason.as_str() {
-        "Forbidden" => 403,
-        "Unauthorized" => 401,
-        "RequestEntityTooLarge" => 413,
-        _ => 422,
-    };
-    let text = request.forbidden(format!("{who} denied request: {message}"));
+/// A refusal of the request, with all that led to it.
+fn denial(request: &Request<'_>, code: u16, reason: String, message: String, causes: &[String]) -> Denial {
     let mut details = Map::new();
     let about = request.about();
     for (field, value) in [("name", about.name), ("group", about.group), ("kind", about.resource)] {
@@ -180,21 +130,7 @@ fn act(request: &Request<'_>, policy: &Policy, binding: &Binding, fault: Fault) 
             details.insert(field.into(), value.into());
         }
     }
-    details.insert("causes".into(), serde_json::json!([{ "message": text.to_string() }]));
-    Err(Denial { code, reason, message: text.to_string(), details: Some(details.into()) }.into())
-}
-
-/// Notes what the policy wants to have noted.
-fn annotate(request: &Request<'_>, policy: &Policy, environment: &Environment) {
-    for (key, program) in &policy.annotations {
-        let value = program.as_ref().map_err(Clone::clone).and_then(|program| environment.text(program));
-        match value {
-            Ok(Some(value)) => {
-                let object = request.place.key();
-                tracing::info!(policy = policy.name, object, key, value, "audit annotation");
-            }
-            Ok(None) => {}
-            Err(why) => tracing::debug!(policy = policy.name, key, why, "an audit annotation failed"),
-        }
-    }
+    let causes: Vec<Value> = causes.iter().map(|message| json!({ "message": message })).collect();
+    details.insert("causes".into(), causes.into());
+    Denial { code, reason, message, details: Some(details.into()) }
 }

@@ -60,6 +60,8 @@ pub(super) struct Answer {
     /// A JSON patch.
     pub(super) patch: Option<Value>,
     pub(super) warnings: Vec<String>,
+    /// For the audit log.
+    pub(super) annotations: Vec<(String, String)>,
 }
 
 /// Reads an answer; fails with what is wrong with it.
@@ -87,7 +89,9 @@ pub(super) fn read(reply: &Value, uid: &str, webhook: &str) -> Result<Answer, St
         Some(text) => Some(decode(text)?),
     };
     let denial = (response["allowed"] != true).then(|| denial(&response["status"], webhook));
-    Ok(Answer { denial, patch, warnings: warnings(&response["warnings"]) })
+    let annotations = response["auditAnnotations"].as_object().into_iter().flatten();
+    let annotations = annotations.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect();
+    Ok(Answer { denial, patch, warnings: warnings(&response["warnings"]), annotations })
 }
 
 fn decode(text: &str) -> Result<Value, String> {

@@ -69,7 +69,7 @@ impl Rules {
     /// Whether a request with an object is meant.
     pub(super) fn fit(&self, request: &Request<'_>, object: Option<&Value>) -> Fit {
         let resource = request.place.resource();
-        if resource.group == "admissionregistration.k8s.io" && EXEMPT.contains(&&*resource.plural) {
+        if resource.group == super::GROUP && EXEMPT.contains(&&*resource.plural) {
             return Fit::No;
         }
         let fit = self.fit_rules(request, resource);

@@ -9,14 +9,14 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde_json::Value;
 use shipway_schema::patch::json_patch;
-use shipway_schema::{FieldError, Reason, Resource, apply_defaults, check_types, prune};
+use shipway_schema::{FieldError, Reason, Resource};
 
-use super::expression::{Environment, Program};
+use super::Request;
+use super::change::{self, Unfit};
+use super::expression::{Environment, Program, Scope};
 use super::review::{self, Answer};
-use super::rules::{self, Fit, Rules};
-use super::{Request, run_mutators};
+use super::rules::{Fit, Rules};
 use crate::error::ApiError;
-use crate::meta;
 use crate::webhook::ClientConfig;
 
 /// What a webhook gets when it does not say, and at most.
@@ -99,6 +99,9 @@ impl Hook {
         match reply.and_then(|reply| review::read(&reply, &uid, &self.name)) {
             Ok(answer) => {
                 answer.warnings.iter().for_each(|warning| request.call.warn(warning.clone()));
+                for (key, value) in &answer.annotations {
+                    request.call.notes.annotate(format!("{}/{key}", self.name), value.clone());
+                }
                 Ok(Some(answer))
             }
             Err(why) => self.failed(&why).map(|()| None),
@@ -119,7 +122,7 @@ impl Hook {
 pub(super) fn conditions(list: &Value) -> Vec<(String, Result<Program, String>)> {
     let conditions = list.as_array().into_iter().flatten().take(CONDITIONS);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    conditions.map(|one| (text(&one["name"]), Program::compile(&text(&one["expression"]), &[]))).collect()
+    conditions.map(|one| (text(&one["name"]), Program::compile(&text(&one["expression"]), Scope::default()))).collect()
 }
 
 /// Whether all conditions hold. One that does not settles it; else one that fails refuses the request, or, where that
@@ -157,34 +160,40 @@ pub(super) fn holds_in(
     failed.map_or(Ok(true), Err)
 }
 
-/// Lets webhooks change an object, in the order of their configurations' names. When later ones changed it, earlier ones
-/// that asked for it are called once more. Says whether any changed it.
-pub(super) async fn mutate(request: &Request<'_>, mut object: Option<&mut Value>) -> Result<bool, ApiError> {
+/// Which webhooks were called, and how often the object had changed by then.
+#[derive(Default)]
+pub(super) struct Called {
+    hooks: Vec<(Arc<Hook>, usize)>,
+    /// How often the object has changed.
+    pub(super) changes: usize,
+}
+
+/// Lets webhooks change an object, in the order of their configurations' names.
+pub(super) async fn mutate(request: &Request<'_>, mut object: Option<&mut Value>) -> Result<Called, ApiError> {
     let server = &request.call.server;
     let hooks = server.admission().index.current(server);
-    // How often the object had changed when a webhook was called for the first time.
-    let mut called: Vec<(Arc<Hook>, usize)> = Vec::new();
-    let mut changes = 0;
+    let mut called = Called::default();
     for hook in &hooks.mutating {
         if let Some(changed) = run(request, hook, object.as_deref_mut()).await? {
-            changes += usize::from(changed);
-            called.push((hook.clone(), changes));
+            called.changes += usize::from(changed);
+            called.hooks.push((hook.clone(), called.changes));
         }
     }
-    if changes == 0 {
-        return Ok(false);
-    }
-    if let Some(object) = object.as_deref_mut() {
-        let before = object.clone();
-        run_mutators(request, object)?;
-        changes += usize::from(*object != before);
-    }
-    for (hook, seen) in called {
-        if hook.again && seen < changes {
+    Ok(called)
+}
+
+/// Calls those webhooks once more that asked for it and have not seen the last change.
+pub(super) async fn again(
+    request: &Request<'_>,
+    mut object: Option<&mut Value>,
+    called: Called,
+) -> Result<(), ApiError> {
+    for (hook, seen) in called.hooks {
+        if hook.again && seen < called.changes {
             run(request, &hook, object.as_deref_mut()).await?;
         }
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Calls one webhook; says whether it changed the object, or nothing when it was not called.
@@ -207,51 +216,8 @@ async fn run(request: &Request<'_>, hook: &Hook, object: Option<&mut Value>) -> 
 
 /// The object as a webhook wants it, made fit to be stored.
 fn patched(request: &Request<'_>, object: &Value, patch: &Value, other: Option<&Resource>) -> Result<Value, String> {
-    let failed = |error: shipway_schema::patch::PatchError| error.to_string();
-    if request.subresource == "scale" {
-        let paths = &request.place.resource().scale;
-        let mut scale = crate::scale::view(paths, object);
-        json_patch(&mut scale, patch).map_err(failed)?;
-        let mut next = object.clone();
-        crate::scale::put(&mut next, &paths.spec_replicas, scale["spec"]["replicas"].clone());
-        return Ok(next);
-    }
-    let mut next = other.map_or_else(|| object.clone(), |other| rules::convert(other, object));
-    json_patch(&mut next, patch).map_err(failed)?;
-    let own = request.place.resource();
-    if request.kind()[2] != *own.kind {
-        return Ok(next);
-    }
-    if other.is_some() {
-        next = rules::convert(own, &next);
-    }
-    check_identity(object, &next)?;
-    let wrong = check_types(own.schema(), &next);
-    if let Some(first) = wrong.first() {
-        return Err(first.to_string());
-    }
-    prune(own.schema(), &mut next);
-    apply_defaults(own.schema(), &mut next);
-    own.strategy().default(&mut next);
-    Ok(next)
-}
-
-/// A webhook may not make another object of it.
-fn check_identity(old: &Value, new: &Value) -> Result<(), String> {
-    if !new.is_object() || !new["metadata"].is_object() {
-        return Err("what is left is no object".into());
-    }
-    for field in ["apiVersion", "kind"] {
-        if old[field] != new[field] {
-            return Err(format!("{field} may not be changed"));
-        }
-    }
-    for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "generation"] {
-        if meta::text(old, field) != meta::text(new, field) {
-            return Err(format!("metadata.{field} may not be changed"));
-        }
-    }
-    Ok(())
+    let edit = |shown: &mut Value| json_patch(shown, patch).map_err(|error| error.to_string());
+    change::change(request, object, other, false, edit).map_err(Unfit::into_text)
 }
 
 /// Asks all webhooks that judge, at once; the first that refuses by order decides.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::error::ApiError;
 
-pub(crate) use record::{begin, decided, tell};
+pub(crate) use record::{Notes, begin, decided, tell};
 
 /// Where audit events go, and which.
 #[derive(Clone, Debug)]

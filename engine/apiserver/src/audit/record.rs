@@ -11,7 +11,7 @@ use http::header::USER_AGENT;
 use http::{Extensions, Request, Response};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use shipway_schema::Registry;
 
 use super::policy::{Asked, Level, Stage, Verdict};
@@ -40,7 +40,41 @@ pub(crate) struct Record {
 
 /// What the handler tells of while it works.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<(Option<Value>, Option<bool>)>>);
+struct Told(Arc<Mutex<Facts>>);
+
+#[derive(Clone, Default)]
+struct Facts {
+    /// Whom the caller acts for.
+    impersonated: Option<Value>,
+    allowed: Option<bool>,
+    annotations: Map<String, Value>,
+    /// How many bytes the annotations have.
+    noted: usize,
+}
+
+/// The most bytes of one request's annotations.
+const NOTES: usize = 256 * 1024;
+
+/// Takes what a request's event is to say besides; where nothing is written down it goes nowhere.
+#[derive(Clone, Default)]
+pub(crate) struct Notes(Option<Told>);
+
+impl Notes {
+    pub(crate) fn of(extensions: &Extensions) -> Self {
+        Self(extensions.get::<Told>().cloned())
+    }
+
+    /// Annotates the event. The first value of a key stays; what is too much is left out.
+    pub(crate) fn annotate(&self, key: String, value: String) {
+        let Some(told) = &self.0 else { return };
+        let mut facts = lock(&told.0);
+        let size = facts.noted + key.len() + value.len();
+        if size <= NOTES && !facts.annotations.contains_key(&key) {
+            facts.noted = size;
+            facts.annotations.insert(key, value.into());
+        }
+    }
+}
 
 /// What has passed by of a body; none when it was too long to keep.
 type Seen = Arc<Mutex<Option<BytesMut>>>;
@@ -52,14 +86,14 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// Says whom the caller acts for.
 pub(crate) fn tell(extensions: &Extensions, impersonated: Option<&Identity>) {
     if let (Some(told), Some(identity)) = (extensions.get::<Told>(), impersonated) {
-        lock(&told.0).0 = Some(identity.info());
+        lock(&told.0).impersonated = Some(identity.info());
     }
 }
 
 /// Says whether the request was allowed.
 pub(crate) fn decided(extensions: &Extensions, allowed: bool) {
     if let Some(told) = extensions.get::<Told>() {
-        lock(&told.0).1 = Some(allowed);
+        lock(&told.0).allowed = Some(allowed);
     }
 }
 
@@ -161,13 +195,16 @@ impl Record {
     /// Goes on watching until the reply has been sent.
     pub(crate) fn end(mut self, response: Response<Body>) -> Response<Body> {
         let code = response.status().as_u16();
-        let (impersonated, allowed) = lock(&self.told.0).clone();
+        let Facts { impersonated, allowed, mut annotations, .. } = lock(&self.told.0).clone();
         if let Some(user) = impersonated {
             self.event["impersonatedUser"] = user;
         }
         if let Some(allowed) = allowed {
             let word = if allowed { "allow" } else { "forbid" };
-            self.event["annotations"] = json!({"authorization.k8s.io/decision": word});
+            annotations.insert("authorization.k8s.io/decision".into(), word.into());
+        }
+        if !annotations.is_empty() {
+            self.event["annotations"] = annotations.into();
         }
         self.event["responseStatus"] = json!({"metadata": {}, "code": code});
         let request = lock(&self.request).take();

@@ -91,11 +91,15 @@ async fn answer(path: &str, request: &Value) -> Bytes {
             response["allowed"] = false.into();
             response["status"] = json!({"code": 403, "reason": "Forbidden", "message": "not today"});
         }
+        ["note", key, value] => response["auditAnnotations"] = json!({ *key: value }),
         ["warn"] => response["warnings"] = json!(["mind the gap"]),
         ["label", key, value] => set_label(&mut response, request, key, value),
         ["count"] => {
             let labels = request["object"]["metadata"]["labels"].as_object().map_or(0, serde_json::Map::len);
             set_label(&mut response, request, "counted", &format!("n{labels}"));
+        }
+        ["set", field, at, value] => {
+            patch(&mut response, &json!([{"op": "replace", "path": format!("/{field}/{at}"), "value": value}]));
         }
         ["rename"] => patch(&mut response, &json!([{"op": "replace", "path": "/metadata/name", "value": "other"}])),
         ["badpatch"] => patch(&mut response, &json!([{"op": "remove", "path": "/nowhere"}])),

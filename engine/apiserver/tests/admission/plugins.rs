@@ -74,6 +74,62 @@ async fn limit_ranges_fill_in_and_refuse() {
 }
 
 #[tokio::test]
+async fn limit_ranges_bound_pods_ratios_and_claims() {
+    let cluster = Cluster::new().await;
+    let limits = json!([
+        {"type": "Pod", "min": {"cpu": "100m"}, "max": {"cpu": "2"}, "maxLimitRequestRatio": {"memory": "2"}},
+        {"type": "PersistentVolumeClaim", "min": {"storage": "1Gi"}, "max": {"storage": "5Gi"}},
+        {"type": "Container", "defaultRequest": {"cpu": "50m"}, "min": {"memory": "16Mi"}},
+    ]);
+    cluster.post(RANGES, &json!({"metadata": {"name": "l"}, "spec": {"limits": limits}})).await.ok();
+    let sized = |name: &str, requests: Value, limits: Value| {
+        let mut pod = pod(name, &json!({}));
+        pod["spec"]["containers"][0]["resources"] = json!({"requests": requests, "limits": limits});
+        pod
+    };
+    let made =
+        cluster.post(PODS, &sized("a", json!({"cpu": "200m"}), json!({"cpu": "1", "memory": "64Mi"}))).await.ok();
+    let requests = &made["spec"]["containers"][0]["resources"]["requests"];
+    assert_eq!((&requests["cpu"], &requests["memory"]), (&json!("200m"), &json!("64Mi")), "a limit is a request, too");
+    assert!(made["spec"].get("initContainers").is_none());
+    let table = [
+        (
+            json!({"cpu": "50m"}),
+            json!({"cpu": "1", "memory": "64Mi"}),
+            "minimum cpu usage per Pod is 100m, but request is 50m",
+        ),
+        (
+            json!({"cpu": "1", "memory": "8Mi"}),
+            json!({"cpu": "1", "memory": "8Mi"}),
+            "minimum memory usage per Container is 16Mi, but request is 8Mi",
+        ),
+        (json!({"cpu": "1"}), json!({"cpu": "3", "memory": "64Mi"}), "maximum cpu usage per Pod is 2, but limit is 3"),
+        (
+            json!({"cpu": "1", "memory": "20Mi"}),
+            json!({"cpu": "1", "memory": "50Mi"}),
+            "memory max limit to request ratio per Pod is 2, but provided ratio is 2.500000",
+        ),
+    ];
+    for (requests, limits, why) in table {
+        let (code, message) = cluster.post(PODS, &sized("b", requests, limits)).await.failure();
+        assert_eq!((code, message), (403, format!("pods \"b\" is forbidden: {why}")));
+    }
+    let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let claim = |size: &str| {
+        json!({"metadata": {"name": "c"}, "spec": {"storageClassName": "x",
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}})
+    };
+    for (size, why) in [
+        ("500Mi", "minimum storage usage per PersistentVolumeClaim is 1Gi, but request is 500Mi"),
+        ("6Gi", "maximum storage usage per PersistentVolumeClaim is 5Gi, but request is 6Gi"),
+    ] {
+        let refused = format!("persistentvolumeclaims \"c\" is forbidden: {why}");
+        assert_eq!(cluster.post(claims, &claim(size)).await.failure(), (403, refused));
+    }
+    cluster.post(claims, &claim("5Gi")).await.ok();
+}
+
+#[tokio::test]
 async fn priority_classes_become_numbers() {
     let cluster = Cluster::new().await;
     let mut own = pod("a", &json!({}));

@@ -62,6 +62,8 @@ async fn a_validation_that_does_not_hold_refuses() {
                    expression: object.data.k == 'good'";
     assert_eq!(reply.failure(), (422, message.to_owned()));
     assert_eq!(reply.value()["reason"], "Invalid");
+    let cause = message.split_once(": ").unwrap().1;
+    assert_eq!(reply.value()["details"]["causes"], json!([{ "message": cause }]));
     create(&cluster, "good").await.ok();
     let update = cluster.patch(&format!("{CONFIG_MAPS}/a"), "merge", &json!({"data": {"k": "bad"}})).await;
     assert_eq!(update.code, 422);
@@ -171,4 +173,93 @@ async fn a_hostile_policy_costs_a_bounded_time() {
     assert_eq!(code, 422);
     assert!(message.contains("cost limit exceeded"), "{message}");
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn expressions_ask_what_somebody_may_do() {
+    let may = |check: &str| format!("authorizer.{check}.allowed()");
+    let table = [
+        (may("group('').resource('configmaps').namespace('default').check('create')"), true),
+        (may("group('').resource('pods').subresource('exec').namespace('x').name('y').check('create')"), true),
+        (may("path('/metrics').check('get')"), true),
+        (may("requestResource.check('update')"), true),
+        (may("serviceAccount('default', 'bot').group('').resource('configmaps').namespace('default').check('get')"), false),
+        (may("serviceAccount('default', 'bot').path('/version').check('get')"), true),
+        ("authorizer.requestResource.check('get').reason() != '' && !authorizer.requestResource.check('get').errored()".into(), true),
+    ];
+    for (expression, holds) in table {
+        let cluster = cluster_with(&validations(&expression), &json!({})).await;
+        let reply = create(&cluster, "1").await;
+        assert_eq!(reply.code.as_u16(), if holds { 201 } else { 422 }, "{expression} {:?}", reply.bytes);
+    }
+    let cluster = cluster_with(&validations("authorizer.allowed()"), &json!({})).await;
+    let (_, message) = create(&cluster, "1").await.failure();
+    assert!(message.contains("no such overload"), "{message}");
+}
+
+#[tokio::test]
+async fn every_fault_is_told_and_the_first_refusal_decides() {
+    let cluster = cluster_with(&validations("false"), &json!({})).await;
+    let other = json!({"metadata": {"name": "q"}, "spec": {
+        "matchConstraints": policy(&json!({}))["spec"]["matchConstraints"],
+        "validations": [{"expression": "object.data.k == '2'", "message": "not two"}]}});
+    cluster.post(POLICIES, &other).await.ok();
+    let warn = json!({"metadata": {"name": "w"}, "spec": {"policyName": "q", "validationActions": ["Warn"]}});
+    cluster.post(BINDINGS, &warn).await.ok();
+    let reply = create(&cluster, "1").await;
+    assert!(reply.failure().1.contains("ValidatingAdmissionPolicy 'p' with binding 'b'"));
+    assert!(reply.headers["warning"].to_str().unwrap().contains("'q' with binding 'w': not two"));
+}
+
+#[tokio::test]
+async fn a_binding_that_cannot_find_its_parameters_refuses_whatever_its_actions() {
+    let mut spec = validations("true");
+    spec["paramKind"] = json!({"apiVersion": "v1", "kind": "ConfigMap"});
+    let binding =
+        json!({"validationActions": ["Audit"], "paramRef": {"name": "none", "parameterNotFoundAction": "Deny"}});
+    let (code, message) = create(&cluster_with(&spec, &binding).await, "1").await.failure();
+    assert_eq!(code, 422);
+    assert!(
+        message.contains("with binding 'b' denied request: failed to configure binding: no params found"),
+        "{message}"
+    );
+    spec["paramKind"] = json!({"apiVersion": "example.com/v1", "kind": "Nothing"});
+    let (_, message) = create(&cluster_with(&spec, &binding).await, "1").await.failure();
+    assert!(
+        message.contains(
+            "ValidatingAdmissionPolicy 'p' denied request: failed to configure policy: failed to find resource"
+        ),
+        "{message}"
+    );
+    spec["failurePolicy"] = "Ignore".into();
+    create(&cluster_with(&spec, &binding).await, "1").await.ok();
+}
+
+#[tokio::test]
+async fn the_status_says_what_has_been_looked_at_and_what_cannot_be() {
+    let cluster = Cluster::new().await;
+    let mut spec = validations("object.replicas > 1");
+    let named = json!({"expression": "object.metadata.name != ''", "messageExpression": "params.nothing"});
+    spec["validations"].as_array_mut().unwrap().push(named);
+    spec["paramKind"] = json!({"apiVersion": "v1", "kind": "ConfigMap"});
+    let made = cluster.post(POLICIES, &policy(&spec)).await.ok();
+    let one = |kind: &str, field: &str, text: &str| {
+        let dots = ".".repeat(6);
+        format!("{kind}: ERROR: <input>:1:7: undefined field '{field}'\n | {text}\n | {dots}^")
+    };
+    let both = |field: &str, text: &str| {
+        [one("/v1, Kind=ConfigMap", field, text), one("apps/v1, Kind=Deployment", field, text)].join("\n")
+    };
+    let warnings = json!([
+        {"fieldRef": "spec.validations[0].expression", "warning": both("replicas", "object.replicas > 1")},
+        {"fieldRef": "spec.validations[1].messageExpression", "warning": both("nothing", "params.nothing")},
+    ]);
+    assert_eq!(made["status"], json!({"observedGeneration": 1, "typeChecking": {"expressionWarnings": warnings}}));
+    let path = format!("{POLICIES}/p");
+    let better = json!({"spec": {"validations": [{"expression": "object.metadata.name != ''"}]}});
+    let changed = cluster.patch(&path, "merge", &better).await.ok();
+    assert_eq!(changed["status"], json!({"observedGeneration": 2, "typeChecking": {}}));
+    assert_eq!(cluster.get(&path).await.ok()["status"], changed["status"]);
+    let labelled = cluster.patch(&path, "merge", &json!({"metadata": {"labels": {"a": "b"}}})).await.ok();
+    assert_eq!(labelled["status"], changed["status"]);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::common::{CONFIG_MAPS, Cluster, PODS, SERVICES, config_map, pod};
+use crate::common::{CONFIG_MAPS, Cluster, DEPLOYMENTS, PODS, SERVICES, config_map, deployment, pod};
 
 const QUOTAS: &str = "/api/v1/namespaces/default/resourcequotas";
 
@@ -165,4 +165,129 @@ async fn quotas_count_quotas_and_go_with_themselves() {
     assert_eq!(cluster.post(QUOTAS, &second).await.code, 403);
     cluster.delete(&format!("{QUOTAS}/q")).await.ok();
     cluster.post(QUOTAS, &second).await.ok();
+}
+
+#[tokio::test]
+async fn kinds_ports_and_claims_are_counted_by_their_names() {
+    let cluster = Cluster::new().await;
+    let gold = "gold.storageclass.storage.k8s.io";
+    let hard = json!({
+        "count/deployments.apps": "1", "services.loadbalancers": "1", "services.nodeports": "3",
+        "persistentvolumeclaims": "3", "requests.storage": "10Gi",
+        "gold.storageclass.storage.k8s.io/requests.storage": "4Gi",
+        "gold.storageclass.storage.k8s.io/persistentvolumeclaims": "1",
+    });
+    limit(&cluster, &json!({ "hard": hard })).await;
+    cluster.post(DEPLOYMENTS, &deployment("web")).await.ok();
+    let (code, message) = cluster.post(DEPLOYMENTS, &deployment("other")).await.failure();
+    assert_eq!(code, 403);
+    assert!(
+        message.ends_with(
+            "requested: count/deployments.apps=1, used: count/deployments.apps=1, limited: count/deployments.apps=1"
+        ),
+        "{message}"
+    );
+
+    let service = |name: &str, spec: Value| json!({"metadata": {"name": name}, "spec": spec});
+    let ports = json!([{"name": "a", "port": 80}, {"name": "b", "port": 81}]);
+    cluster.post(SERVICES, &service("lb", json!({"type": "LoadBalancer", "ports": ports}))).await.ok();
+    let counted = used(&cluster).await;
+    assert_eq!((&counted["services.loadbalancers"], &counted["services.nodeports"]), (&json!("1"), &json!("2")));
+    assert_eq!(
+        cluster.post(SERVICES, &service("lb2", json!({"type": "LoadBalancer", "ports": [{"port": 80}]}))).await.code,
+        403
+    );
+    let plain = json!({"spec": {"type": "ClusterIP"}});
+    cluster.patch(&format!("{SERVICES}/lb"), "merge", &plain).await.ok();
+    let counted = used(&cluster).await;
+    assert_eq!((&counted["services.loadbalancers"], &counted["services.nodeports"]), (&json!("0"), &json!("0")));
+
+    let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let claim = |name: &str, class: &str, size: &str| {
+        json!({"metadata": {"name": name}, "spec": {"storageClassName": class,
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}})
+    };
+    cluster.post(claims, &claim("a", "gold", "3Gi")).await.ok();
+    cluster.post(claims, &claim("b", "tin", "5Gi")).await.ok();
+    assert_eq!(cluster.post(claims, &claim("c", "gold", "1Gi")).await.code, 403, "one claim of that class");
+    assert_eq!(cluster.post(claims, &claim("c", "tin", "3Gi")).await.code, 403, "ten of all");
+    let counted = used(&cluster).await;
+    assert_eq!((&counted["requests.storage"], &counted["persistentvolumeclaims"]), (&json!("8Gi"), &json!("2")));
+    let of_gold = (&counted[&format!("{gold}/requests.storage")], &counted[&format!("{gold}/persistentvolumeclaims")]);
+    assert_eq!(of_gold, (&json!("3Gi"), &json!("1")));
+    cluster.delete(&format!("{claims}/a?gracePeriodSeconds=0")).await.ok();
+}
+
+#[tokio::test]
+async fn every_scope_takes_in_its_pods() {
+    let class = |operator: &str, values: Value| {
+        json!({"scopeSelector": {"matchExpressions": [
+        {"scopeName": "PriorityClass", "operator": operator, "values": values}]}})
+    };
+    let table = [
+        (json!({"scopes": ["BestEffort"]}), ["idle", "ends", "high"].as_slice()),
+        (json!({"scopes": ["NotBestEffort"]}), &["busy"]),
+        (json!({"scopes": ["Terminating"]}), &["ends"]),
+        (json!({"scopes": ["NotTerminating"]}), &["busy", "high", "idle"]),
+        (json!({"scopes": ["BestEffort", "NotTerminating"]}), &["high", "idle"]),
+        (class("In", json!(["high", "other"])), &["high"]),
+        (class("NotIn", json!(["high"])), &["busy", "ends", "idle"]),
+        (class("Exists", Value::Null), &["high"]),
+        (class("DoesNotExist", Value::Null), &["busy", "ends", "idle"]),
+    ];
+    let cluster = Cluster::new().await;
+    let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    cluster.post(classes, &json!({"metadata": {"name": "high"}, "value": 1000})).await.ok();
+    for (at, (scope, _)) in table.iter().enumerate() {
+        let mut spec = scope.clone();
+        spec["hard"] = json!({"pods": "10"});
+        if let Some(one) = spec.pointer_mut("/scopeSelector/matchExpressions/0").and_then(Value::as_object_mut) {
+            one.retain(|_, value| !value.is_null());
+        }
+        cluster.post(QUOTAS, &json!({"metadata": {"name": format!("q{at}")}, "spec": spec})).await.ok();
+    }
+    let mut ends = pod("ends", &json!({}));
+    ends["spec"]["activeDeadlineSeconds"] = 60.into();
+    let mut high = pod("high", &json!({}));
+    high["spec"]["priorityClassName"] = "high".into();
+    for one in [pod("idle", &json!({})), sized("busy", &json!({"cpu": "1"}), &json!({})), ends, high] {
+        cluster.post(PODS, &one).await.ok();
+    }
+    let counted =
+        async |at: usize| cluster.get(&format!("{QUOTAS}/q{at}")).await.ok()["status"]["used"]["pods"].clone();
+    for (at, (scope, pods)) in table.iter().enumerate() {
+        assert_eq!(counted(at).await, pods.len().to_string(), "{scope}");
+    }
+    // A pod that gets a deadline moves from one scope to the other.
+    cluster.patch(&format!("{PODS}/idle"), "merge", &json!({"spec": {"activeDeadlineSeconds": 30}})).await.ok();
+    assert_eq!((counted(2).await, counted(3).await), (json!("2"), json!("2")));
+    for name in ["idle", "busy", "ends", "high"] {
+        let over = json!({"status": {"phase": "Failed"}});
+        cluster.patch(&format!("{PODS}/{name}/status"), "merge", &over).await.ok();
+    }
+    for at in 0..table.len() {
+        assert_eq!(counted(at).await, "0", "what is over counts no more");
+    }
+}
+
+#[tokio::test]
+async fn storage_of_the_node_is_counted() {
+    let cluster = Cluster::new().await;
+    let hard = json!({"requests.ephemeral-storage": "2Gi", "limits.ephemeral-storage": "4Gi", "requests.example.com/gpu": "1"});
+    limit(&cluster, &json!({ "hard": hard })).await;
+    let own = sized(
+        "a",
+        &json!({"ephemeral-storage": "1Gi", "example.com/gpu": "1"}),
+        &json!({"ephemeral-storage": "3Gi", "example.com/gpu": "1"}),
+    );
+    cluster.post(PODS, &own).await.ok();
+    let counted = json!({"limits.ephemeral-storage": "3Gi", "requests.ephemeral-storage": "1Gi", "requests.example.com/gpu": "1"});
+    assert_eq!(used(&cluster).await, counted);
+    let more = sized("b", &json!({"ephemeral-storage": "1Gi"}), &json!({"ephemeral-storage": "2Gi"}));
+    let (code, message) = cluster.post(PODS, &more).await.failure();
+    assert_eq!(code, 403);
+    assert!(
+        message.contains("requested: limits.ephemeral-storage=2Gi, used: limits.ephemeral-storage=3Gi"),
+        "{message}"
+    );
 }

@@ -88,6 +88,18 @@ pub enum PatchError {
         /// What it is.
         found: &'static str,
     },
+    /// A configuration names a field that the schema does not know.
+    #[error(".{field}: field not declared in schema")]
+    UnknownField {
+        /// The field.
+        field: String,
+    },
+    /// A configuration of a policy names what is replaced as a whole.
+    #[error("may not mutate atomic arrays, maps or structs: {fields}")]
+    Atomic {
+        /// The fields, parted by commas.
+        fields: String,
+    },
     /// `$patch` is none of its values.
     #[error("{field}: unknown directive {directive}, $patch takes \"merge\", \"replace\" or \"delete\"")]
     UnknownDirective {

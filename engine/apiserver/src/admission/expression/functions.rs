@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use kube_cel::cel::extractors::This;
 use kube_cel::cel::{Context, ExecutionError, FunctionContext, Value};
 
 use super::meter::{Meter, weight};
@@ -21,11 +20,11 @@ pub(super) fn register(
     memo: &Memo,
 ) {
     let own = meter.clone();
-    context.add_function(TICK, move |This(value): This<Value>| charged(&own, 1, value));
+    context.add_function(TICK, move |value: Value| charged(&own, 1, value));
     let own = meter.clone();
-    context.add_function(WEIGH, move |This(value): This<Value>| charged(&own, weight(&value), value));
+    context.add_function(WEIGH, move |value: Value| charged(&own, weight(&value), value));
     let own = meter.clone();
-    context.add_function(SMALL, move |This(value): This<Value>| {
+    context.add_function(SMALL, move |value: Value| {
         let size = weight(&value);
         if size > ARGUMENT {
             let text = format!("an argument is larger than {ARGUMENT} bytes");

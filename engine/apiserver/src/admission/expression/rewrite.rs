@@ -3,7 +3,9 @@
 use std::cell::Cell;
 
 use kube_cel::cel::IdedExpr;
-use kube_cel::cel::common::ast::{CallExpr, EntryExpr, Expr, LiteralValue, operators};
+use kube_cel::cel::common::ast::{
+    CallExpr, EntryExpr, Expr, IdedEntryExpr, LiteralValue, MapEntryExpr, MapExpr, SelectExpr, StructExpr, operators,
+};
 
 /// How deep an expression may be once it is parsed, its variables and theirs included.
 const DEPTH: usize = 80;
@@ -15,6 +17,13 @@ pub(super) const WEIGH: &str = "@weigh";
 pub(super) const SMALL: &str = "@small";
 /// A variable of the policy.
 pub(super) const VARIABLE: &str = "@variable";
+/// Who is asked what somebody may do.
+pub(super) const AUTHORIZER: &str = "@authorizer";
+/// The same about the object of the request.
+pub(super) const REQUESTED: &str = "@requestResource";
+/// What a patch consists of.
+const PATCH: &str = "JSONPatch";
+const PATCH_FIELDS: [&str; 4] = ["from", "op", "path", "value"];
 
 /// Operators that make nothing larger than what they are given.
 const PLAIN: [&str; 20] = [
@@ -45,15 +54,23 @@ const MULTIPLYING: [&str; 9] =
 /// Names that stand before a function and are no values. Those of `sets` multiply.
 const LIBRARIES: [&str; 6] = ["base64", "jsonpatch", "lists", "math", "optional", "sets"];
 
+/// What an expression may name beside what every expression sees.
+#[derive(Clone, Copy, Default)]
+pub(in super::super) struct Scope<'a> {
+    /// Variables of the policy: names, and how deep they are.
+    pub(in super::super) variables: &'a [(String, usize)],
+    /// Whether it may make objects (`Object{...}`) and patches (`JSONPatch{...}`).
+    pub(in super::super) makes: bool,
+}
+
 struct Rewriter<'a> {
-    /// Names, and how deep they are.
-    variables: &'a [(String, usize)],
+    scope: Scope<'a>,
     deepest: Cell<usize>,
 }
 
 /// The expression with its meters, and how deep it is.
-pub(super) fn metered(expression: IdedExpr, variables: &[(String, usize)]) -> Result<(IdedExpr, usize), String> {
-    let rewriter = Rewriter { variables, deepest: Cell::new(0) };
+pub(super) fn metered(expression: IdedExpr, scope: Scope<'_>) -> Result<(IdedExpr, usize), String> {
+    let rewriter = Rewriter { scope, deepest: Cell::new(0) };
     let expression = rewriter.walk(expression, 1)?;
     Ok((expression, rewriter.deepest.get()))
 }
@@ -63,6 +80,26 @@ fn call(name: &str, argument: IdedExpr) -> IdedExpr {
     IdedExpr { id, expr: Expr::Call(CallExpr { func_name: name.into(), target: None, args: vec![argument] }) }
 }
 
+/// A call without arguments.
+fn bare(name: &str) -> CallExpr {
+    CallExpr { func_name: name.into(), target: None, args: Vec::new() }
+}
+
+fn text(text: &str) -> Expr {
+    Expr::Literal(LiteralValue::String(text.into()))
+}
+
+/// Objects are named for their place: what is made for a field has to bear the field's name.
+fn check_name(value: &IdedExpr, expected: &str) -> Result<(), String> {
+    match &value.expr {
+        Expr::Struct(made) if made.type_name != expected => {
+            Err(format!("type mismatch: unexpected type name {:?}, expected {expected:?}", made.type_name))
+        }
+        Expr::List(list) => list.elements.iter().try_for_each(|item| check_name(item, expected)),
+        _ => Ok(()),
+    }
+}
+
 impl Rewriter<'_> {
     fn walk(&self, node: IdedExpr, depth: usize) -> Result<IdedExpr, String> {
         self.reach(depth)?;
@@ -70,14 +107,7 @@ impl Rewriter<'_> {
         let walk = |node: IdedExpr| self.walk(node, depth + 1);
         let ided = |expr| IdedExpr { id, expr };
         Ok(match node.expr {
-            Expr::Select(mut select) => {
-                if matches!(&select.operand.expr, Expr::Ident(name) if name == "variables") {
-                    return self.variable(id, &select.field, select.test, depth);
-                }
-                select.field = unescape(&select.field);
-                select.operand = Box::new(walk(*select.operand)?);
-                ided(Expr::Select(select))
-            }
+            Expr::Select(select) => self.select(id, select, depth)?,
             Expr::Call(inner) => self.call(id, inner, depth)?,
             Expr::List(mut list) => {
                 list.elements = list.elements.into_iter().map(walk).collect::<Result<_, _>>()?;
@@ -86,7 +116,7 @@ impl Rewriter<'_> {
             Expr::Map(mut map) => {
                 for entry in &mut map.entries {
                     let EntryExpr::MapEntry(inner) = &mut entry.expr else {
-                        return Err("a message cannot be made".into());
+                        return Err("a map takes entries, no fields".into());
                     };
                     inner.key = walk(std::mem::take(&mut inner.key))?;
                     inner.value = walk(std::mem::take(&mut inner.value))?;
@@ -101,8 +131,8 @@ impl Rewriter<'_> {
                 loops.result = walk(std::mem::take(&mut loops.result))?;
                 ided(Expr::Comprehension(loops))
             }
-            Expr::Ident(name) if name == "authorizer" => return Err("authorizer is not supported".into()),
-            Expr::Struct(_) => return Err("a message cannot be made".into()),
+            Expr::Ident(name) if name == "authorizer" => ided(Expr::Call(bare(AUTHORIZER))),
+            Expr::Struct(made) => self.make(id, made, depth)?,
             Expr::Unspecified => return Err("the expression has an empty part".into()),
             other @ (Expr::Ident(_) | Expr::Literal(_)) => ided(other),
         })
@@ -137,6 +167,55 @@ impl Rewriter<'_> {
         Ok(if plain { node } else { call(WEIGH, node) })
     }
 
+    /// A field of something. The library's own selection of a field takes whatever has no fields for `false`; its index
+    /// fails, and goes on behind what is optional.
+    fn select(&self, id: u64, mut select: SelectExpr, depth: usize) -> Result<IdedExpr, String> {
+        let ided = |expr| IdedExpr { id, expr };
+        match &select.operand.expr {
+            Expr::Ident(name) if name == "variables" => {
+                return self.variable(id, &select.field, select.test, depth);
+            }
+            Expr::Ident(name) if name == "authorizer" && select.field == "requestResource" && !select.test => {
+                return Ok(ided(Expr::Call(bare(REQUESTED))));
+            }
+            _ => {}
+        }
+        select.field = unescape(&select.field);
+        select.operand = Box::new(self.walk(*select.operand, depth + 1)?);
+        if select.test {
+            return Ok(ided(Expr::Select(select)));
+        }
+        let args = vec![*select.operand, ided(text(&select.field))];
+        Ok(ided(Expr::Call(CallExpr { func_name: operators::INDEX.into(), target: None, args })))
+    }
+
+    /// An object, or an operation of a patch: a map that says what it is made for.
+    fn make(&self, id: u64, made: StructExpr, depth: usize) -> Result<IdedExpr, String> {
+        let name = made.type_name;
+        let is_object = name == "Object" || name.starts_with("Object.");
+        if !self.scope.makes || !(is_object || name == PATCH) {
+            return Err(format!("undeclared reference to '{name}'"));
+        }
+        let mut entries = Vec::with_capacity(made.entries.len());
+        for entry in made.entries {
+            let EntryExpr::StructField(given) = entry.expr else {
+                return Err(format!("{name} takes fields, no entries"));
+            };
+            let field = unescape(&given.field);
+            if name == PATCH && !PATCH_FIELDS.contains(&field.as_str()) {
+                return Err(format!("undefined field '{field}'"));
+            }
+            if is_object {
+                check_name(&given.value, &format!("{name}.{}", given.field))?;
+            }
+            let key = IdedExpr { id: entry.id, expr: text(&field) };
+            let value = self.walk(given.value, depth + 1)?;
+            let expr = EntryExpr::MapEntry(MapEntryExpr { key, value, optional: given.optional });
+            entries.push(IdedEntryExpr { id: entry.id, expr });
+        }
+        Ok(call(WEIGH, IdedExpr { id, expr: Expr::Map(MapExpr { entries }) }))
+    }
+
     fn reach(&self, depth: usize) -> Result<(), String> {
         self.deepest.set(self.deepest.get().max(depth));
         if depth > DEPTH { Err(format!("the expression is deeper than {DEPTH} levels")) } else { Ok(()) }
@@ -144,19 +223,18 @@ impl Rewriter<'_> {
 
     fn variable(&self, id: u64, field: &str, test: bool, depth: usize) -> Result<IdedExpr, String> {
         let name = unescape(field);
-        let known = self.variables.iter().find(|(known, _)| *known == name);
+        let known = self.scope.variables.iter().find(|(known, _)| *known == name);
         let (_, below) = known.ok_or_else(|| format!("undefined field '{name}'"))?;
         self.reach(depth + below)?;
-        let literal = |value: LiteralValue| IdedExpr { id, expr: Expr::Literal(value) };
         if test {
-            return Ok(literal(LiteralValue::Boolean(true.into())));
+            return Ok(IdedExpr { id, expr: Expr::Literal(LiteralValue::Boolean(true.into())) });
         }
-        Ok(call(VARIABLE, literal(LiteralValue::String(name.as_str().into()))))
+        Ok(call(VARIABLE, IdedExpr { id, expr: text(&name) }))
     }
 }
 
 /// The name of a field as objects have it: `__namespace__` is `namespace`, `a__dash__b` is `a-b`.
-fn unescape(field: &str) -> String {
+pub(super) fn unescape(field: &str) -> String {
     const WORDS: [(&str, &str); 4] =
         [("__underscores__", "__"), ("__dot__", "."), ("__dash__", "-"), ("__slash__", "/")];
     if !field.contains("__") {

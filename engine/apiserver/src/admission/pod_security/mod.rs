@@ -155,24 +155,25 @@ pub(super) fn check(request: &Request<'_>, object: &Value) -> Result<(), ApiErro
         return Ok(());
     }
     let namespace = namespace.value();
-    if request.is("", "Pod") {
-        let standard = Standard::of(&namespace, "enforce");
+    let found = |mode: &str| {
+        let standard = Standard::of(&namespace, mode);
         let found = standard.violations(metadata, spec);
-        if !found.is_empty() {
-            return Err(request.forbidden(format!("violates PodSecurity \"{standard}\": {}", found.join(", "))));
+        (standard, (!found.is_empty()).then(|| found.join(", ")))
+    };
+    let note = |what: &str, text: String| request.call.notes.annotate(format!("{PREFIX}{what}"), text);
+    let would = |standard: Standard, found: &str| format!("would violate PodSecurity \"{standard}\": {found}");
+    if let (standard, Some(found)) = found("audit") {
+        note("audit-violations", would(standard, &found));
+    }
+    if request.is("", "Pod") {
+        let (standard, found) = found("enforce");
+        note("enforce-policy", standard.to_string());
+        if let Some(found) = found {
+            return Err(request.forbidden(format!("violates PodSecurity \"{standard}\": {found}")));
         }
     }
-    let standard = Standard::of(&namespace, "warn");
-    let found = standard.violations(metadata, spec);
-    if !found.is_empty() {
-        request.call.warn(format!("would violate PodSecurity \"{standard}\": {}", found.join(", ")));
-    }
-    let audited = Standard::of(&namespace, "audit");
-    if audited.level != Level::Privileged {
-        let found = audited.violations(metadata, spec);
-        if !found.is_empty() {
-            tracing::info!(object = %request.place.key(), standard = %audited, violations = found.join(", "), "pod security");
-        }
+    if let (standard, Some(found)) = found("warn") {
+        request.call.warn(would(standard, &found));
     }
     Ok(())
 }

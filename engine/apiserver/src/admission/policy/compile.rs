@@ -1,4 +1,4 @@
-//! Policies and bindings as objects say them, and as they are used.
+//! Policies and bindings of both sorts as objects say them, and as they are used.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use shipway_schema::{FieldError, Reason};
 
 use super::super::Request;
-use super::super::expression::Program;
+use super::super::expression::{Program, Scope};
 use super::super::rules::{Fit, Rules};
 use crate::error::ApiError;
 
@@ -29,8 +29,18 @@ pub(in super::super) struct Policy {
     pub(super) variables: Arc<Variables>,
     pub(super) validations: Vec<Validation>,
     pub(super) annotations: Vec<(String, Result<Program, String>)>,
+    pub(super) mutations: Vec<Mutation>,
+    /// Whether its mutations want to see what came after them.
+    pub(super) again: bool,
     /// What of it cannot be compiled.
     problems: Vec<(String, String, String)>,
+}
+
+/// One mutation of a policy.
+pub(super) struct Mutation {
+    pub(super) program: Result<Program, String>,
+    /// Whether it makes a JSON patch; else a configuration to be merged.
+    pub(super) patches: bool,
 }
 
 /// One validation of a policy.
@@ -55,7 +65,7 @@ impl Policy {
         let spec = &policy["spec"];
         let constraints = &spec["matchConstraints"];
         let rules = Rules::parse(&constraints["resourceRules"], &constraints["excludeResourceRules"], constraints);
-        let mut compiler = Compiler::default();
+        let mut compiler = Compiler { makes: spec["mutations"].is_array(), problems: Vec::new() };
         if let Err(why) = &rules {
             compiler.problems.push(("spec.matchConstraints".into(), String::new(), why.clone()));
         }
@@ -75,21 +85,31 @@ impl Policy {
             variables: Arc::new(variables),
             validations,
             annotations,
+            mutations: list(&spec["mutations"])
+                .enumerate()
+                .map(|(at, one)| compiler.mutation(at, one, &names))
+                .collect(),
+            again: spec["reinvocationPolicy"] == "IfNeeded",
             problems: compiler.problems,
         }
     }
 }
 
 /// Compiles, and remembers what could not be: field, expression, why.
-#[derive(Default)]
 struct Compiler {
+    /// Whether variables and mutations may make objects.
+    makes: bool,
     problems: Vec<(String, String, String)>,
 }
 
 impl Compiler {
     fn compile(&mut self, field: String, expression: &Value, names: &[(String, usize)]) -> Result<Program, String> {
+        self.compile_in(field, expression, Scope { variables: names, makes: false })
+    }
+
+    fn compile_in(&mut self, field: String, expression: &Value, scope: Scope<'_>) -> Result<Program, String> {
         let expression = text(expression);
-        let program = Program::compile(&expression, names);
+        let program = Program::compile(&expression, scope);
         if let Err(why) = &program {
             self.problems.push((field, expression, why.clone()));
         }
@@ -101,7 +121,8 @@ impl Compiler {
         let (mut compiled, mut names) = (HashMap::new(), Vec::new());
         for (at, one) in list(variables).enumerate() {
             let field = format!("spec.variables[{at}].expression");
-            let program = self.compile(field, &one["expression"], &names).ok();
+            let scope = Scope { variables: &names, makes: self.makes };
+            let program = self.compile_in(field, &one["expression"], scope).ok();
             names.push((text(&one["name"]), program.as_ref().map_or(0, |program| program.depth)));
             compiled.extend(program.map(|program| (text(&one["name"]), Arc::new(program))));
         }
@@ -121,6 +142,14 @@ impl Compiler {
             (text(&one[key]), self.compile(field, &one[expression], names))
         };
         list(from).enumerate().map(one).collect()
+    }
+
+    fn mutation(&mut self, at: usize, one: &Value, names: &[(String, usize)]) -> Mutation {
+        let patches = one["patchType"] == "JSONPatch";
+        let kind = if patches { "jsonPatch" } else { "applyConfiguration" };
+        let field = format!("spec.mutations[{at}].{kind}.expression");
+        let scope = Scope { variables: names, makes: self.makes };
+        Mutation { program: self.compile_in(field, &one[kind]["expression"], scope), patches }
     }
 
     fn validation(&mut self, at: usize, one: &Value, names: &[(String, usize)]) -> Validation {
@@ -145,6 +174,14 @@ pub(super) struct Actions {
     pub(super) deny: bool,
     pub(super) warn: bool,
     pub(super) audit: bool,
+}
+
+impl Actions {
+    /// As the binding spells them.
+    pub(super) fn names(self) -> Vec<&'static str> {
+        let all = [(self.deny, "Deny"), (self.warn, "Warn"), (self.audit, "Audit")];
+        all.into_iter().filter(|(set, _)| *set).map(|(_, name)| name).collect()
+    }
 }
 
 /// A binding as it is used.

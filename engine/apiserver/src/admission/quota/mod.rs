@@ -15,11 +15,11 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use shipway_schema::Resource;
 use shipway_schema::quantity::Quantity;
-use shipway_store::{Revision, Txn};
+use shipway_store::Revision;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::resources::{Amounts, amounts};
-use super::{Operation, Request};
+use super::{Operation, Request, put};
 use crate::ApiServer;
 use crate::cache::Cache;
 use crate::error::ApiError;
@@ -260,12 +260,8 @@ pub(crate) async fn recount(server: &ApiServer, namespace: &str, name: &str) -> 
             return Ok(Some(live));
         }
         quota["status"] = status;
-        let (stored, value) = (format!("{}{key}", quotas.prefix), Bytes::from(canonical(&quota)));
-        let txn = Txn::new().when(stored.clone(), live.revision).put(stored, value.clone());
-        let result = server.cache().store().txn(txn).await?;
-        if result.succeeded {
-            let object = Object::stored(&key, &value, result.revision).map_err(ApiError::Internal)?;
-            return Ok(Some(Arc::new(object)));
+        if let Some(object) = put(server, quotas, &live, &quota).await? {
+            return Ok(Some(object));
         }
     }
     Ok(None)
