@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn the_revision_is_spliced_and_replaced() {
         let stored = canonical(&sample());
-        assert!(stored.starts_with(br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x","uid""#));
+        assert!(stored.starts_with(br#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"x","uid""#));
         let object = Object::stored("ns/x", &stored, 9).unwrap();
         let mut expected = sample();
         expected["metadata"]["resourceVersion"] = "9".into();

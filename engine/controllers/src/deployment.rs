@@ -127,13 +127,15 @@ impl Rollout {
         self.deployments.patch_status(&self.key.1, &PatchParams::default(), &patch).await.map(|_| ())
     }
 
-    /// Gives the current revision the highest number, also when an older template came back.
+    /// Gives the current revision the highest number, also when an older template came back, and what the deployment is
+    /// annotated with.
     async fn number(&self, current: &ReplicaSet) -> Result<(), kube::Error> {
         let highest = revision::highest(&self.owned);
         let own = revision::number(current);
         let wanted = if own == highest && own > 0 { own } else { highest + 1 };
-        if own != wanted {
-            let patch = json!({ "metadata": { "annotations": { REVISION: wanted.to_string() } } });
+        let lacking = revision::lacking(&self.deployment, current, wanted);
+        if !lacking.is_empty() {
+            let patch = json!({ "metadata": { "annotations": lacking } });
             self.sets.patch(&current.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
         }
         if self.deployment.annotations().get(REVISION) != Some(&wanted.to_string()) {

@@ -51,7 +51,7 @@ pub(crate) const STEPS: &[Step] = &[
     run("create -f -").reads(REQUEST).prints("certificatesigningrequest.certificates.k8s.io/tour created\n"),
     run("get csr tour").says(&["SIGNERNAME", "kubernetes.io/kube-apiserver-client", "Pending"]),
     run("certificate approve tour").prints("certificatesigningrequest.certificates.k8s.io/tour approved\n"),
-    run("get csr tour").says(&["Approved"]),
+    run("get csr tour").says(&["Approved,Issued"]).soon(),
     run("certificate deny tour").fails().says(&["Denied"]),
     run("delete csr tour").says(&["deleted"]),
     run("delete clusterrolebinding,clusterrole tour-looker").says(&["deleted"]),
