@@ -127,20 +127,26 @@ impl Engine {
                 () = stop.cancelled() => Ok(()),
             }
         });
-        engine.serve(&home, &instance, listener).await?;
-        engine.run_parts(&home, &instance, network, runtime)?;
+        let authority = Authority::open(&home.path("pki")).context("cannot open the certificate authority")?;
+        engine.serve(&home, &instance, &authority, listener).await?;
+        engine.run_parts(&home, &instance, authority, (network, runtime))?;
         Ok(engine)
     }
 
     /// Serves the API on loopback and, for pods, on the address of the service `kubernetes`.
-    async fn serve(&mut self, home: &Home, instance: &Instance, listener: std::net::TcpListener) -> Result<()> {
-        let authority = Authority::open(&home.path("pki")).context("cannot open the certificate authority")?;
+    async fn serve(
+        &mut self,
+        home: &Home,
+        instance: &Instance,
+        authority: &Authority,
+        listener: std::net::TcpListener,
+    ) -> Result<()> {
         let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned);
         let full = format!("kubernetes.default.svc.{CLUSTER_DOMAIN}");
         let names: Vec<String> = names.into_iter().chain([full, node_name()]).collect();
         let addresses = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(instance.api_address())];
         let tls = authority.server_config(&authority.issue_server(&names, &addresses)?)?;
-        write_kubeconfig(home, instance, &authority)?;
+        write_kubeconfig(home, instance, authority)?;
         let inside = TcpListener::bind((instance.api_address(), 443)).await;
         let inside = inside.context("cannot listen on the address of the service kubernetes")?;
         for listener in [TcpListener::from_std(listener)?, inside] {
@@ -154,11 +160,17 @@ impl Engine {
         Client::new(self.api.in_process(identity), "default")
     }
 
-    fn run_parts(&mut self, home: &Home, instance: &Instance, network: Network, runtime: Runtime) -> Result<()> {
+    fn run_parts(
+        &mut self,
+        home: &Home,
+        instance: &Instance,
+        authority: Authority,
+        (network, runtime): (Network, Runtime),
+    ) -> Result<()> {
         let (pods, watching) = Shared::<Pod>::new(Api::all(self.client(Identity::scheduler())), self.stop.clone());
         self.spawn("cache of pods", watching.map(Ok::<(), Infallible>));
         let client = |name: &str| self.client(Identity::controller(name));
-        let controlling = shipway_controllers::run(client, &pods, self.stop.clone());
+        let controlling = shipway_controllers::run(client, &pods, lent(authority), self.stop.clone());
         self.spawn("controllers", controlling.map(Ok::<(), Infallible>));
         let scheduling = shipway_scheduler::run(self.client(Identity::scheduler()), pods, self.stop.clone());
         self.spawn("scheduler", scheduling.map(Ok::<(), Infallible>));
@@ -217,6 +229,15 @@ impl Engine {
         }
         self.api.close().await;
     }
+}
+
+/// What the controllers get of the authority: its certificate and the act of signing, but not the key.
+fn lent(authority: Authority) -> shipway_controllers::Authority {
+    let root = authority.ca_pem().into();
+    let sign = move |request: &[u8], usages: &[String], valid: Duration| {
+        authority.sign(request, usages, valid).map_err(|error| error.to_string())
+    };
+    shipway_controllers::Authority { root, sign: Arc::new(sign) }
 }
 
 /// Writes the administrator's kubeconfig for the port of this run.

@@ -2,6 +2,9 @@
 //!
 //! ECDSA P-256 throughout. Private keys are created with mode 0600; nothing is ever overwritten.
 
+mod der;
+mod sign;
+
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
@@ -49,6 +52,8 @@ impl std::fmt::Debug for KeyPairPem {
 pub struct Authority {
     certificate: String,
     issuer: Issuer<'static, KeyPair>,
+    /// The issuer's key, which it does not lend.
+    key: KeyPair,
     path: String,
 }
 
@@ -89,8 +94,9 @@ impl Authority {
                 (certificate, key)
             }
         };
-        let key = KeyPair::from_pem(&key).map_err(|error| failed(format!("ca.key: {error}")))?;
-        Ok(Self { certificate, issuer: Issuer::new(authority_params(name), key), path: dir.display().to_string() })
+        let open = || KeyPair::from_pem(&key).map_err(|error| failed(format!("ca.key: {error}")));
+        let issuer = Issuer::new(authority_params(name), open()?);
+        Ok(Self { certificate, issuer, key: open()?, path: dir.display().to_string() })
     }
 
     /// The authority's certificate in PEM form, for clients to trust.

@@ -128,16 +128,14 @@ impl Rollout {
     }
 
     /// Gives the current revision the highest number, also when an older template came back, and what the deployment is
-    /// annotated with by now, such as the cause of the change.
+    /// annotated with.
     async fn number(&self, current: &ReplicaSet) -> Result<(), kube::Error> {
         let highest = revision::highest(&self.owned);
         let own = revision::number(current);
         let wanted = if own == highest && own > 0 { own } else { highest + 1 };
-        let mut annotations = revision::inherited(&self.deployment);
-        annotations.insert(REVISION.to_owned(), wanted.to_string());
-        annotations.retain(|key, value| current.annotations().get(key) != Some(value));
-        if !annotations.is_empty() {
-            let patch = json!({ "metadata": { "annotations": annotations } });
+        let lacking = revision::lacking(&self.deployment, current, wanted);
+        if !lacking.is_empty() {
+            let patch = json!({ "metadata": { "annotations": lacking } });
             self.sets.patch(&current.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
         }
         if self.deployment.annotations().get(REVISION) != Some(&wanted.to_string()) {

@@ -4,16 +4,17 @@
 //! They are clients of the API like everybody else. Desired state is level-triggered: any of them may be killed between
 //! any two lines and started again. They know nothing of nodes' insides, storage or the network.
 
+mod certificates;
 mod cluster_role;
 mod deployment;
 mod disruption;
 mod endpoints;
+mod essentials;
 mod garbage;
 mod inventory;
 mod namespace;
 mod owned;
 mod replicaset;
-mod service_account;
 mod world;
 
 use futures::FutureExt;
@@ -23,15 +24,21 @@ use kube::Client;
 use shipway_driver::Shared;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::certificates::{Authority, Sign};
 use crate::inventory::Inventory;
 use crate::world::World;
 
 /// Namespace and name of an object.
 pub(crate) type Key = (String, String);
 
-/// Runs all controllers until stopped, over a cache of pods which somebody else drives. Each has a client of its own, which is asked for by the controller's name: what it
-/// may do is the role `system:controller:<name>`.
-pub fn run(client: impl Fn(&str) -> Client, pods: &Shared<Pod>, stop: CancellationToken) -> BoxFuture<'static, ()> {
+/// Runs all controllers until stopped, over a cache of pods which somebody else drives. Each has a client of its own, which
+/// is asked for by the controller's name: what it may do is the role `system:controller:<name>`.
+pub fn run(
+    client: impl Fn(&str) -> Client,
+    pods: &Shared<Pod>,
+    authority: Authority,
+    stop: CancellationToken,
+) -> BoxFuture<'static, ()> {
     let (world, watch) = World::new(&client("shared-informers"), pods, &stop);
     let (inventory, take_stock) = Inventory::new(&client("generic-garbage-collector"), &stop);
     let own = |name: &str| world.acting(client(name));
@@ -44,7 +51,8 @@ pub fn run(client: impl Fn(&str) -> Client, pods: &Shared<Pod>, stop: Cancellati
             cluster_role::run(own("clusterrole-aggregation-controller"), stop.clone()).boxed(),
             disruption::run(own("disruption-controller"), stop.clone()).boxed(),
             endpoints::run(own("endpointslice-controller"), stop.clone()).boxed(),
-            service_account::run(own("service-account-controller"), stop.clone()).boxed(),
+            essentials::run(own("service-account-controller"), authority.root.clone(), stop.clone()).boxed(),
+            certificates::run(own("certificate-controller"), authority, stop.clone()).boxed(),
             garbage::run(inventory.clone(), stop.clone()).boxed(),
             namespace::run(inventory.acting(client("namespace-controller")), stop).boxed(),
         ])

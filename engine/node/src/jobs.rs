@@ -1,6 +1,8 @@
 //! The longer pieces of work in a pod's life, each run as a task of the pod's worker: making its surroundings, starting a
 //! container, taking all away. They change nothing but this machine and report what came of it.
 
+mod volumes;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use crate::amount::Allocatable;
 use crate::backoff::Backoff;
 use crate::environment::Source;
 use crate::files::{self, Names};
+use crate::followed::Followed;
 use crate::image::{Image, PullPolicy, Told};
 use crate::log;
 use crate::logs::Runs;
@@ -24,7 +27,7 @@ use crate::observed::{Happened, StartFailure, run_id};
 use crate::probe::{self, Target};
 use crate::references::{self, Contents};
 use crate::specification::Plan;
-use crate::volume::{Sources, Volumes};
+use crate::tokens::Tokens;
 use crate::{pod, runtime};
 
 /// What all pods of the node share.
@@ -32,6 +35,7 @@ pub(crate) struct Shared<M> {
     pub(crate) machine: M,
     pub(crate) client: kube::Client,
     pub(crate) recorder: Recorder,
+    pub(crate) followed: Followed,
     pub(crate) home: PathBuf,
     pub(crate) names: Names,
     pub(crate) host: IpAddr,
@@ -45,10 +49,6 @@ impl<M: Machine> Shared<M> {
         self.home.join("pods").join(pod::uid(pod))
     }
 
-    pub(crate) fn volumes(&self, pod: &Pod) -> Volumes {
-        Volumes::new(&self.pod_folder(pod))
-    }
-
     pub(crate) fn tell(&self, pod: &Pod, container: Option<&str>, kind: EventKind, reason: &str, message: &str) {
         self.recorder.event(&pod::reference(pod, container), kind, reason, message);
     }
@@ -58,8 +58,8 @@ impl<M: Machine> Shared<M> {
     }
 
     /// Sandbox, network and volumes, all at once; after a failure neither sandbox nor address is left.
-    pub(crate) async fn prepare(&self, pod: &Pod) -> Result<(M::Sandbox, Option<Ipv4Addr>), String> {
-        let (place, volumes) = tokio::join!(self.make_place(pod), self.make_volumes(pod));
+    pub(crate) async fn prepare(&self, pod: &Pod, tokens: &Tokens) -> Result<(M::Sandbox, Option<Ipv4Addr>), String> {
+        let (place, volumes) = tokio::join!(self.make_place(pod), self.make_volumes(pod, tokens));
         let (sandbox, address) = place.inspect_err(|error| {
             self.warn(pod, None, "FailedCreatePodSandBox", &format!("Failed to create pod sandbox: {error}"));
         })?;
@@ -103,31 +103,6 @@ impl<M: Machine> Shared<M> {
         }
     }
 
-    async fn make_volumes(&self, pod: &Pod) -> Result<(), String> {
-        self.fill_volumes(pod, Volumes::prepare).await
-    }
-
-    /// Brings volumes that show objects up to date.
-    pub(crate) async fn refresh_volumes(&self, pod: &Pod) -> Result<(), String> {
-        self.fill_volumes(pod, |volumes, sources| volumes.refresh(sources).map(drop)).await
-    }
-
-    async fn fill_volumes<F>(&self, pod: &Pod, fill: F) -> Result<(), String>
-    where
-        F: FnOnce(&Volumes, &Sources<'_>) -> Result<(), crate::volume::VolumeError> + Send + 'static,
-    {
-        if pod.spec.as_ref().is_none_or(|spec| spec.volumes.as_ref().is_none_or(Vec::is_empty)) {
-            return Ok(());
-        }
-        let contents = Contents::read(&self.client, pod::namespace(pod), references::of_volumes(pod)).await;
-        let contents = contents.map_err(|error| error.to_string())?;
-        let (volumes, allocatable, pod) = (self.volumes(pod), self.allocatable, pod.clone());
-        let filled = tokio::task::spawn_blocking(move || {
-            fill(&volumes, &Sources { pod: &pod, contents: &contents, allocatable: &allocatable })
-        });
-        filled.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
-    }
-
     /// The node's files and the memory volumes, which need the address and the namespaces.
     async fn furnish(&self, pod: &Pod, sandbox: &M::Sandbox, address: Option<Ipv4Addr>) -> Result<(), String> {
         let folder = self.pod_folder(pod).join("etc");
@@ -144,15 +119,6 @@ impl<M: Machine> Shared<M> {
                 tracing::warn!(pod = pod::name(pod), %error, "could not take down the sandbox, trying again");
                 tokio::time::sleep(backoff.wait()).await;
             }
-        }
-    }
-
-    /// Removes the volumes of a pod that has come to its end.
-    pub(crate) async fn remove_volumes(&self, pod: &Pod) {
-        let volumes = self.volumes(pod);
-        let removed = tokio::task::spawn_blocking(move || volumes.remove()).await;
-        if let Ok(Err(error)) = removed {
-            tracing::warn!(pod = pod::name(pod), %error, "could not remove all of the pod's volumes");
         }
     }
 

@@ -16,6 +16,7 @@ mod environment;
 mod error;
 mod expansion;
 mod files;
+mod followed;
 mod heartbeat;
 mod image;
 mod jobs;
@@ -40,6 +41,7 @@ mod status;
 mod streams;
 #[cfg(test)]
 mod testing;
+mod tokens;
 mod users;
 mod volume;
 mod worker;
@@ -131,6 +133,7 @@ impl Node {
         let shared = Arc::new(jobs::Shared {
             machine,
             recorder: Recorder::new(client.clone(), "kubelet", &config.name),
+            followed: followed::Followed::new(client.clone()),
             client,
             home: config.home.clone(),
             names: files::Names {

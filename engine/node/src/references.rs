@@ -1,4 +1,5 @@
-//! The ConfigMaps and Secrets that a pod refers to: which they are, and their contents at one moment.
+//! The ConfigMaps and Secrets that a pod refers to: which they are, and their contents at one moment, together with the
+//! tokens that are shown beside them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use kube::Api;
 
 use crate::error::{NodeError, is_not_found};
 use crate::pod;
+use crate::tokens::{Issued, Wanted};
 
 /// One object in the pod's namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +23,7 @@ pub(crate) enum Reference {
 pub(crate) struct Contents {
     config_maps: BTreeMap<String, Arc<ConfigMap>>,
     secrets: BTreeMap<String, Arc<Secret>>,
+    tokens: Issued,
 }
 
 impl Contents {
@@ -48,6 +51,14 @@ impl Contents {
 
     pub(crate) fn insert_secret(&mut self, object: Secret) {
         self.secrets.insert(object.metadata.name.clone().unwrap_or_default(), Arc::new(object));
+    }
+
+    pub(crate) fn insert_tokens(&mut self, tokens: Issued) {
+        self.tokens.extend(tokens);
+    }
+
+    pub(crate) fn token(&self, wanted: &Wanted) -> Option<&str> {
+        self.tokens.get(wanted).map(|token| &**token)
     }
 
     /// Every key of a ConfigMap, text and binary.

@@ -98,6 +98,16 @@ pub(crate) fn user(pod: &Pod, container: &Container, image_user: &str, lowers: &
     Ok(User { uid, gid, additional })
 }
 
+/// The user that the pod demands for every one of its containers.
+pub(crate) fn of_all(pod: &Pod) -> Option<u32> {
+    let spec = pod.spec.as_ref()?;
+    let of_pod = spec.security_context.as_ref().and_then(|context| context.run_as_user);
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let mut users = containers.map(|it| it.security_context.as_ref().and_then(|own| own.run_as_user).or(of_pod));
+    let first = users.next()??;
+    users.all(|user| user == Some(first)).then(|| u32::try_from(first).ok())?
+}
+
 fn group_number(accounts: &Accounts, group: &str) -> Result<u32, String> {
     accounts
         .group(group)
@@ -157,6 +167,22 @@ mod tests {
         let error = decide(json!({"runAsNonRoot": true}), json!({}), "").expect_err("it would be root");
         assert_eq!(error, "container has runAsNonRoot and image will run as root");
         decide(json!({"runAsNonRoot": true}), json!({}), "app").expect("it is not root");
+    }
+
+    #[test]
+    fn a_user_of_all_containers_is_one_that_each_of_them_has() {
+        let of = |pod: Value, one: Value, other: Value| {
+            let containers = [one, other].map(|own| json!({"name": "c", "securityContext": own}));
+            let spec =
+                json!({"securityContext": pod, "containers": [containers[0]], "initContainers": [containers[1]]});
+            of_all(&serde_json::from_value(json!({"spec": spec})).expect("a pod"))
+        };
+        let user = |uid: i64| json!({"runAsUser": uid});
+        assert_eq!(of(user(5), json!({}), json!({})), Some(5));
+        assert_eq!(of(user(5), user(7), user(7)), Some(7));
+        assert_eq!(of(user(5), user(7), json!({})), None);
+        assert_eq!(of(json!({}), user(7), json!({})), None);
+        assert_eq!(of_all(&Pod::default()), None);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::machine::{Machine, Sandbox};
 use crate::observed::{Happened, Observed, Stage, StartFailure, Verdict};
 use crate::publish::{self, Written};
 use crate::references::{self, Reference};
+use crate::tokens::Tokens;
 use crate::{pod, runtime, status};
 
 /// How many probe results may wait; probers pause when they do.
@@ -68,7 +69,17 @@ pub(crate) struct Worker<M: Machine> {
     published: Option<Box<PodStatus>>,
     publishing: bool,
     remove_due: bool,
-    refreshing: bool,
+    refresh: Refresh,
+    tokens: Arc<Tokens>,
+}
+
+/// Whether volumes are being brought up to date.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Refresh {
+    Idle,
+    Running,
+    /// Something changed meanwhile.
+    Again,
 }
 
 impl<M: Machine> Worker<M> {
@@ -97,7 +108,8 @@ impl<M: Machine> Worker<M> {
             published,
             publishing: false,
             remove_due: false,
-            refreshing: false,
+            refresh: Refresh::Idle,
+            tokens: Arc::default(),
         }
     }
 
@@ -111,6 +123,7 @@ impl<M: Machine> Worker<M> {
         while self.advance() {
             let (now, wall) = clock();
             let wake = self.observed.wake_at(&self.pod, now, wall);
+            let renewal = self.renewal();
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(done) = self.tasks.join_next() => self.take_done(done),
@@ -118,6 +131,7 @@ impl<M: Machine> Worker<M> {
                 Some(news) = self.news.1.recv() => self.take_news(news),
                 () = changed(self.runtime.as_mut()) => self.observe_runtime(),
                 () = until(wake) => {}
+                () = until(renewal) => self.refresh_volumes(),
             }
         }
         self.finish().await;
@@ -221,9 +235,12 @@ impl<M: Machine> Worker<M> {
                 self.published = if ok { Some(status) } else { None };
             }
             Ok(Done::Refreshed(result)) => {
-                self.refreshing = false;
+                let again = std::mem::replace(&mut self.refresh, Refresh::Idle) == Refresh::Again;
                 if let Err(message) = result {
                     self.shared.tell(&self.pod, None, EventKind::Warning, "FailedMount", &message);
+                }
+                if again {
+                    self.refresh_volumes();
                 }
             }
             Ok(Done::Quiet) => {}

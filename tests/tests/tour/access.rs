@@ -59,7 +59,7 @@ pub(crate) const STEPS: &[Step] = &[
     run("create -f -").reads(REQUEST).prints("certificatesigningrequest.certificates.k8s.io/tour created\n"),
     run("get csr tour").says(&["SIGNERNAME", "kubernetes.io/kube-apiserver-client", "Pending"]),
     run("certificate approve tour").prints("certificatesigningrequest.certificates.k8s.io/tour approved\n"),
-    run("get csr tour").says(&["Approved"]),
+    run("get csr tour").says(&["Approved,Issued"]).soon(),
     run("certificate deny tour").fails().says(&["already Approved"]),
     run("delete csr tour").says(&["\"tour\" deleted"]),
     run("create -f -").reads(REQUEST).prints("certificatesigningrequest.certificates.k8s.io/tour created\n"),

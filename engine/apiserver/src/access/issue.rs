@@ -21,8 +21,8 @@ use crate::object::Object;
 const SHORTEST: i64 = 600;
 const LONGEST: i64 = 1 << 32;
 const USUAL: i64 = 3600;
-/// What injected volumes ask for. Such a token goes on being good for a year, for programs that read it only once.
-const INJECTED: i64 = 3607;
+/// What injected volumes ask for, an odd number to be known by. Such a token goes on being good for a year, for programs that read it only once.
+pub(crate) const INJECTED: i64 = 3607;
 const YEAR: i64 = 365 * 24 * 3600;
 
 /// What was asked for.

@@ -19,7 +19,7 @@ use crate::identity::Identity;
 
 pub(crate) use account::Accounts;
 pub(crate) use impersonation::impersonated;
-pub(crate) use issue::issue;
+pub(crate) use issue::{INJECTED, issue};
 pub use jwt::TokenKey;
 pub(crate) use jwt::{discovery, key_set};
 

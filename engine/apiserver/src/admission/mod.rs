@@ -28,6 +28,7 @@ mod review;
 mod rules;
 mod runtime_class;
 mod service_account;
+mod token_volume;
 mod tolerations;
 mod webhooks;
 

@@ -1,11 +1,12 @@
-//! The account that a pod runs as: named where the pod names none, and there before the pod.
+//! The account that a pod runs as: named where the pod names none, and there before the pod. The pod gets what the account
+//! lends: its pull secrets, and a volume with a token of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Request;
+use super::{Request, token_volume};
 use crate::error::ApiError;
 use crate::object::Object;
 
@@ -39,25 +40,31 @@ fn find(request: &Request<'_>, name: &str) -> Option<Arc<Object>> {
     request.call.server.admission().tables.accounts.get(&format!("{namespace}/{name}"))
 }
 
-/// Names the account, makes sure of it, and lends its pull secrets.
+/// Names the account, makes sure of it, and hands out what it lends.
 pub(super) fn default(request: &Request<'_>, pod: &mut Value) -> Result<(), ApiError> {
     if !pod["spec"].is_object() || !pod["metadata"]["annotations"][MIRROR].is_null() {
         return Ok(());
     }
     let name = asked(pod).to_owned();
-    let spec = &mut pod["spec"];
-    spec["serviceAccountName"] = name.as_str().into();
-    spec["serviceAccount"] = name.as_str().into();
+    pod["spec"]["serviceAccountName"] = name.as_str().into();
+    pod["spec"]["serviceAccount"] = name.as_str().into();
     let Some(account) = find(request, &name) else {
         let namespace = request.namespace().unwrap_or_default();
         let why = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
         return Err(request.forbidden(why));
     };
-    if spec["imagePullSecrets"].as_array().is_none_or(Vec::is_empty) {
-        let account = account.value();
-        if let Some(secrets) = account["imagePullSecrets"].as_array().filter(|secrets| !secrets.is_empty()) {
-            spec["imagePullSecrets"] = secrets.clone().into();
-        }
+    let account = account.value();
+    if token_volume::is_wanted(pod, &account) {
+        token_volume::inject(pod);
     }
+    lend_pull_secrets(&mut pod["spec"], &account);
     Ok(())
+}
+
+fn lend_pull_secrets(spec: &mut Value, account: &Value) {
+    if spec["imagePullSecrets"].as_array().is_none_or(Vec::is_empty)
+        && let Some(secrets) = account["imagePullSecrets"].as_array().filter(|secrets| !secrets.is_empty())
+    {
+        spec["imagePullSecrets"] = secrets.clone().into();
+    }
 }

@@ -37,6 +37,43 @@ async fn the_account_of_a_pod_has_to_be_there() {
 }
 
 #[tokio::test]
+async fn a_pod_gets_a_token_unless_it_or_its_account_declines() {
+    let cluster = Cluster::new().await;
+    let made = cluster.post(PODS, &pod("a", &json!({}))).await.ok();
+    let volume = &made["spec"]["volumes"][0];
+    let sources = json!([
+        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [
+            {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}},
+        ]}},
+    ]);
+    assert_eq!(volume["projected"], json!({"sources": sources, "defaultMode": 420}));
+    let mount =
+        json!({"name": volume["name"], "readOnly": true, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"});
+    assert_eq!(made["spec"]["containers"][0]["volumeMounts"], json!([mount]));
+    let account = json!({"metadata": {"name": "shy"}, "automountServiceAccountToken": false});
+    cluster.post("/api/v1/namespaces/default/serviceaccounts", &account).await.ok();
+    let volumes = async |name: &str, said: Value| {
+        let mut own = pod(name, &json!({}));
+        own["spec"]["serviceAccountName"] = "shy".into();
+        own["spec"]["automountServiceAccountToken"] = said;
+        cluster.post(PODS, &own).await.ok()["spec"]["volumes"].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!((volumes("b", Value::Null).await, volumes("c", json!(true)).await), (0, 1));
+}
+
+#[tokio::test]
+async fn a_pod_that_is_applied_twice_keeps_its_token() {
+    let cluster = Cluster::new().await;
+    let path = format!("{PODS}/a?fieldManager=me");
+    let first = cluster.patch(&path, "apply", &pod("a", &json!({}))).await.ok();
+    let second = cluster.patch(&path, "apply", &pod("a", &json!({"x": "y"}))).await.ok();
+    assert!(first["spec"]["volumes"][0]["name"].as_str().unwrap().starts_with("kube-api-access-"));
+    assert_eq!((&first["spec"], &second["metadata"]["labels"]["x"]), (&second["spec"], &json!("y")));
+}
+
+#[tokio::test]
 async fn a_pod_waits_for_the_default_account_of_a_new_namespace() {
     let cluster = Cluster::new().await;
     cluster.post(NAMESPACES, &json!({"metadata": {"name": "new"}})).await.ok();

@@ -13,8 +13,19 @@ use crate::owned::controller_reference;
 
 /// The letters of a hash, without vowels and look-alikes so that no word comes out.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-/// kubectl's own bookkeeping, which a revision does not inherit.
-const NOT_INHERITED: [&str; 2] = ["kubectl.kubernetes.io/last-applied-configuration", REVISION];
+/// The annotation with the numbers that a revision had before it came back.
+const HISTORY: &str = "deployment.kubernetes.io/revision-history";
+/// No history is longer, in bytes; the oldest numbers go first.
+const LONGEST_HISTORY: usize = 2000;
+/// The bookkeeping of kubectl and of rollouts, which a revision does not inherit.
+const NOT_INHERITED: [&str; 6] = [
+    "kubectl.kubernetes.io/last-applied-configuration",
+    REVISION,
+    HISTORY,
+    "deployment.kubernetes.io/desired-replicas",
+    "deployment.kubernetes.io/max-replicas",
+    "deprecated.deployment.rollback.to",
+];
 
 /// Whether the replica set has the deployment's template as it is now.
 pub(super) fn is_of(set: &ReplicaSet, deployment: &Deployment) -> bool {
@@ -50,10 +61,30 @@ pub(super) fn highest(sets: &[Arc<ReplicaSet>]) -> i64 {
     sets.iter().map(|set| number(set)).max().unwrap_or(0)
 }
 
-/// The annotations of the deployment that its current revision has too.
-pub(super) fn inherited(deployment: &Deployment) -> BTreeMap<String, String> {
+/// What a replica set lacks of the annotations of this revision: those of the deployment, of which none is ever taken
+/// back, the number, and the numbers before it.
+pub(super) fn lacking(deployment: &Deployment, set: &ReplicaSet, number: i64) -> BTreeMap<String, String> {
     let inherited = deployment.annotations().iter().filter(|(key, _)| !NOT_INHERITED.contains(&key.as_str()));
-    inherited.map(|(key, value)| (key.clone(), value.clone())).collect()
+    let mut wanted: BTreeMap<_, _> = inherited.map(|(key, value)| (key.clone(), value.clone())).collect();
+    wanted.insert(REVISION.to_owned(), number.to_string());
+    let own = self::number(set);
+    if own > 0 && own < number {
+        let before = set.annotations().get(HISTORY).map(String::as_str).unwrap_or_default();
+        wanted.insert(HISTORY.to_owned(), history(before, own));
+    }
+    wanted.retain(|key, value| set.annotations().get(key) != Some(value));
+    wanted
+}
+
+fn history(before: &str, number: i64) -> String {
+    let own = number.to_string();
+    let mut numbers: Vec<&str> = before.split(',').filter(|number| !number.is_empty()).collect();
+    numbers.push(&own);
+    let length = |numbers: &[&str]| numbers.iter().map(|number| number.len() + 1).sum::<usize>() - 1;
+    while length(&numbers) > LONGEST_HISTORY {
+        numbers.remove(0);
+    }
+    numbers.join(",")
 }
 
 /// The replica set for the template as it is now.
@@ -67,8 +98,7 @@ pub(super) fn replica_set(deployment: &Deployment, number: i64, replicas: i32) -
     let labels = labels.clone();
     let mut selector = spec.selector.clone();
     selector.match_labels.get_or_insert_default().insert(TEMPLATE_HASH.to_owned(), hash.clone());
-    let mut annotations = inherited(deployment);
-    annotations.insert(REVISION.to_owned(), number.to_string());
+    let annotations = lacking(deployment, &ReplicaSet::default(), number);
     let metadata = ObjectMeta {
         name: Some(format!("{}-{hash}", deployment.name_any())),
         namespace: deployment.namespace(),
@@ -128,6 +158,22 @@ mod tests {
         assert!(!is_of(&set, &deployment("two")));
         assert_ne!(set.name_any(), replica_set(&deployment("two"), 3, 2).unwrap().name_any());
         assert_eq!(number(&set), 3);
+    }
+
+    #[test]
+    fn a_revision_follows_the_annotations_of_its_deployment_and_remembers_its_numbers() {
+        let mut set = replica_set(&deployment("one"), 3, 2).unwrap();
+        assert_eq!(lacking(&deployment("one"), &set, 3), BTreeMap::new());
+        let cause = ("kubernetes.io/change-cause".to_owned(), "because".to_owned());
+        let mut told = deployment("one");
+        told.annotations_mut().extend([cause.clone(), (NOT_INHERITED[0].to_owned(), "{}".to_owned())]);
+        assert_eq!(lacking(&told, &set, 3), BTreeMap::from([cause]));
+        let lacks = lacking(&deployment("one"), &set, 5);
+        assert_eq!((lacks[REVISION].as_str(), lacks[HISTORY].as_str()), ("5", "3"));
+        set.annotations_mut().extend(lacks);
+        assert_eq!(lacking(&deployment("one"), &set, 8)[HISTORY], "3,5");
+        let long = history(&"123456789,".repeat(300), 7);
+        assert!(long.len() <= LONGEST_HISTORY && long.ends_with("123456789,7"), "{}", long.len());
     }
 
     #[test]

@@ -63,8 +63,8 @@ fn fill(folder: &Path, files: &[File], group: Option<u32>) -> io::Result<PathBuf
         std::fs::write(&path, &file.bytes)?;
         let readable = if group.is_some() { 0o440 } else { 0 };
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(file.mode | readable))?;
-        if group.is_some() {
-            std::os::unix::fs::chown(&path, None, group)?;
+        if file.owner.is_some() || group.is_some() {
+            std::os::unix::fs::chown(&path, file.owner, group)?;
         }
     }
     Ok(fresh)

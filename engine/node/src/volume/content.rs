@@ -1,15 +1,21 @@
-//! What the files of a configMap, secret, downwardAPI or projected volume hold. Pure.
+//! What the files of a configMap, secret, downwardAPI or projected volume hold, and who may read them. Pure.
 
 use std::path::{Component, Path};
 
-use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Pod, Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{
+    DownwardAPIVolumeFile, KeyToPath, Pod, ServiceAccountTokenProjection, Volume, VolumeProjection,
+};
 
 use crate::amount::{Allocatable, resource_field};
 use crate::downward;
 use crate::pod;
 use crate::references::Contents;
+use crate::tokens::Wanted;
+use crate::users;
 
 const DEFAULT_MODE: i32 = 0o644;
+/// Of tokens where it is known who reads them.
+const PRIVATE: i32 = 0o600;
 
 /// All that volumes are made from.
 pub(crate) struct Sources<'a> {
@@ -24,6 +30,8 @@ pub(crate) struct File {
     /// Relative, without `..`.
     pub(crate) path: String,
     pub(crate) mode: u32,
+    /// Whose it is, unless the node's own.
+    pub(crate) owner: Option<u32>,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -56,9 +64,21 @@ fn projection(sources: &Sources<'_>, source: &VolumeProjection, mode: Option<i32
         self::secret(sources, &secret.name, secret.items.as_deref(), secret.optional, mode)
     } else if let Some(downward) = &source.downward_api {
         downward_files(sources, downward.items.as_deref(), mode)
+    } else if let Some(source) = &source.service_account_token {
+        token(sources, source, mode).map(|file| vec![file])
     } else {
         Err("a projected source is of a kind that this node does not support".to_owned())
     }
+}
+
+/// A token belongs to the user of all containers where there is one, and is open to the volumes' group.
+fn token(sources: &Sources<'_>, source: &ServiceAccountTokenProjection, mode: Option<i32>) -> Result<File, String> {
+    let token = sources.contents.token(&Wanted::of(source));
+    let token =
+        token.ok_or_else(|| format!("no token for audience \"{}\"", source.audience.as_deref().unwrap_or_default()))?;
+    let owner = users::of_all(sources.pod);
+    let mode = if owner.is_some() || super::fs_group(sources.pod).is_some() { Some(PRIVATE) } else { mode };
+    Ok(File { owner, ..file(&source.path, None, mode, token.as_bytes().to_vec()) })
 }
 
 fn config_map(
@@ -138,7 +158,7 @@ fn downward_files(
 
 fn file(path: &str, own: Option<i32>, default: Option<i32>, bytes: Vec<u8>) -> File {
     let mode = own.or(default).unwrap_or(DEFAULT_MODE);
-    File { path: path.to_owned(), mode: u32::try_from(mode).unwrap_or(0o644) & 0o777, bytes }
+    File { path: path.to_owned(), mode: u32::try_from(mode).unwrap_or(0o644) & 0o777, owner: None, bytes }
 }
 
 /// No absolute path, no `..`, nothing that could be taken for the volume's own bookkeeping.

@@ -102,6 +102,36 @@ fn projected_and_downward_volumes_show_the_pod() {
     assert_eq!((read(&folder, "a"), read(&folder, "labels")), ("1".to_owned(), "tier=\"web\"".to_owned()));
 }
 
+#[tokio::test]
+async fn a_token_is_for_the_user_and_the_group_that_are_known() {
+    let (client, _) = crate::testing::api(|_| {
+        let status = json!({"token": "word", "expirationTimestamp": "2030-01-01T00:00:00Z"});
+        crate::testing::Answer::Echo(json!({"metadata": {}, "status": status}))
+    });
+    let show = async |context: Value| {
+        let home = tempfile::tempdir().expect("a folder");
+        let sources = json!([{"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}}]);
+        let mut pod = pod(json!([{"name": "v", "projected": {"sources": sources, "defaultMode": 0o644}}]));
+        let context = serde_json::from_value(context).expect("a context");
+        pod.spec.as_mut().expect("a spec").security_context = Some(context);
+        let mut contents = Contents::default();
+        contents.insert_tokens(crate::tokens::Tokens::default().read(&client, &pod).await.expect("a token"));
+        let sources = Sources { pod: &pod, contents: &contents, allocatable: &HERE };
+        Volumes::new(home.path()).prepare(&sources).expect("made");
+        let folder = home.path().join("volumes/v");
+        assert_eq!(read(&folder, "token"), "word");
+        let found = std::fs::metadata(folder.join("token")).expect("it is there");
+        (found.mode() & 0o777, found.uid(), found.gid())
+    };
+    let own = rustix::process::getuid().as_raw();
+    assert_eq!(show(json!({})).await, (0o644, own, rustix::process::getgid().as_raw()));
+    if own == 0 {
+        assert_eq!(show(json!({"runAsUser": 7})).await, (0o600, 7, 0));
+        assert_eq!(show(json!({"runAsUser": 7, "fsGroup": 9})).await, (0o640, 7, 9));
+        assert_eq!(show(json!({"fsGroup": 9})).await, (0o640, 0, 9));
+    }
+}
+
 #[test]
 fn an_unsupported_volume_is_refused() {
     let home = tempfile::tempdir().expect("a folder");

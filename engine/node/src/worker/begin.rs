@@ -48,7 +48,8 @@ impl<M: Machine> Worker<M> {
 
     fn prepare(&mut self) {
         self.watch_references(references::of_volumes(&self.pod));
-        self.spawn(|shared, pod| async move { Done::Prepared(shared.prepare(&pod).await) });
+        let tokens = self.tokens.clone();
+        self.spawn(move |shared, pod| async move { Done::Prepared(shared.prepare(&pod, &tokens).await) });
     }
 
     fn start(&mut self, name: &str) {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use shipway_driver::Recorder;
@@ -9,6 +10,7 @@ use shipway_driver::Recorder;
 use super::*;
 use crate::amount::Allocatable;
 use crate::files::Names;
+use crate::followed::Followed;
 use crate::logs::Runs;
 use crate::testing::{self, Answer, Imagined};
 
@@ -20,7 +22,7 @@ struct Play {
     pod: Pod,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
-    _home: tempfile::TempDir,
+    home: tempfile::TempDir,
 }
 
 fn shared(machine: Imagined, client: kube::Client, home: &Path) -> Arc<Shared<Imagined>> {
@@ -28,6 +30,7 @@ fn shared(machine: Imagined, client: kube::Client, home: &Path) -> Arc<Shared<Im
     Arc::new(Shared {
         machine,
         recorder: Recorder::new(client.clone(), "kubelet", "here"),
+        followed: Followed::new(client.clone()),
         client,
         home: home.to_owned(),
         names: Names {
@@ -47,7 +50,13 @@ impl Play {
         let home = tempfile::tempdir().expect("a folder");
         let settings = Arc::new(Mutex::new(None::<Value>));
         let known = settings.clone();
+        let tokens = Arc::new(AtomicUsize::new(0));
         let (client, asked) = testing::api(move |asked| {
+            if asked.path.ends_with("/token") {
+                let token = format!("token-{}", tokens.fetch_add(1, Ordering::Relaxed));
+                let status = json!({"token": token, "expirationTimestamp": "2030-01-01T00:00:00Z"});
+                return Answer::Echo(json!({"metadata": {}, "status": status}));
+            }
             let settings = known.lock().expect("not poisoned").clone();
             match (asked.method.as_str(), settings) {
                 ("GET", None) if asked.path.contains("/configmaps/") => Answer::NotFound,
@@ -64,7 +73,7 @@ impl Play {
         let stop = CancellationToken::new();
         let worker = Worker::new(shared, Arc::new(pod.clone()), receiver, observed, None);
         let task = tokio::spawn(worker.run(stop.clone()));
-        Self { machine, asked, desired, pod, stop, task, _home: home }
+        Self { machine, asked, desired, pod, stop, task, home }
     }
 
     /// Waits until the API was told a status of which `wanted` holds.
@@ -152,6 +161,24 @@ async fn a_missing_config_map_is_a_config_error() {
     let status = stage.until(|status| status["containerStatuses"][0]["state"]["waiting"]["message"].is_string()).await;
     let waiting = &status["containerStatuses"][0]["state"]["waiting"];
     assert_eq!(waiting, &json!({"reason": "CreateContainerConfigError", "message": "configmap \"no\" not found"}));
+    stage.desired.send_replace(Desired::Gone);
+    stage.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_renewed_while_its_pod_runs() {
+    let source = json!({"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}});
+    let volumes = json!([{"name": "v", "projected": {"sources": [source]}}]);
+    let spec = json!({"containers": [{"name": "a", "image": "i"}], "volumes": volumes});
+    let stage = Play::begin(&spec, Imagined::default());
+    stage.until(is_running).await;
+    let file = stage.home.path().join("pods/u/volumes/v/token");
+    let token = || std::fs::read_to_string(&file).expect("a token");
+    assert_eq!(token(), "token-0");
+    for (number, seconds) in [(1, 2900), (2, 2900)] {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        assert_eq!(token(), format!("token-{number}"));
+    }
     stage.desired.send_replace(Desired::Gone);
     stage.end().await;
 }

@@ -1,15 +1,12 @@
-//! What runs beside a pod's tasks for as long as it is of use: probes, the search for ports, watches of the objects that
-//! the pod refers to. They tell their news through one bounded queue.
+//! What runs beside a pod's tasks for as long as it is of use: probes, the search for ports, word of the objects that the
+//! pod refers to. They tell their news through one bounded queue.
 
 use std::collections::BTreeSet;
 
-use futures::StreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::Api;
-use kube::runtime::watcher::watch_object;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use super::{Done, News, Worker};
+use super::{Done, News, Refresh, Worker};
 use crate::lifecycle::grace;
 use crate::machine::{Machine, Sandbox};
 use crate::observed::{Happened, Phase, Stage, Verdict};
@@ -101,44 +98,40 @@ impl<M: Machine> Worker<M> {
             if !self.watched.insert(reference.clone()) {
                 continue;
             }
-            let (client, news) = (self.shared.client.clone(), self.news.0.clone());
-            let namespace = pod::namespace(&self.pod).to_owned();
+            let mut follower = self.shared.followed.follow(pod::namespace(&self.pod), reference);
+            let news = self.news.0.clone();
             self.helpers.spawn(async move {
-                match reference {
-                    Reference::ConfigMap(name) => follow::<ConfigMap>(client, &namespace, &name, news).await,
-                    Reference::Secret(name) => follow::<Secret>(client, &namespace, &name, news).await,
+                loop {
+                    follower.changed().await;
+                    if news.send(News::ReferenceChanged).await.is_err() {
+                        return;
+                    }
                 }
             });
         }
     }
 
+    /// Brings the volumes up to date. Who is told to go keeps what it has: what it refers to may go before it.
     pub(super) fn refresh_volumes(&mut self) {
-        if self.refreshing || self.observed.stage != Stage::Ready {
+        if !self.may_refresh() {
             return;
         }
-        self.refreshing = true;
-        self.spawn(|shared, pod| async move { Done::Refreshed(shared.refresh_volumes(&pod).await) });
-    }
-}
-
-/// Tells of every change of one object, beginning with its present state.
-async fn follow<K>(client: kube::Client, namespace: &str, name: &str, news: mpsc::Sender<News>)
-where
-    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned
-        + Send
-        + 'static,
-{
-    let changes =
-        kube::runtime::WatchStreamExt::default_backoff(watch_object(Api::<K>::namespaced(client, namespace), name));
-    futures::pin_mut!(changes);
-    while let Some(change) = changes.next().await {
-        match change {
-            Ok(_) if news.send(News::ReferenceChanged).await.is_err() => return,
-            Ok(_) => {}
-            Err(error) => tracing::debug!(%error, name, "a watch broke, retrying"),
+        if self.refresh != Refresh::Idle {
+            self.refresh = Refresh::Again;
+            return;
         }
+        self.refresh = Refresh::Running;
+        let tokens = self.tokens.clone();
+        self.spawn(move |shared, pod| async move { Done::Refreshed(shared.refresh_volumes(&pod, &tokens).await) });
+    }
+
+    /// When a token is to be renewed.
+    pub(super) fn renewal(&self) -> Option<Instant> {
+        let may = self.refresh == Refresh::Idle && self.may_refresh();
+        may.then(|| self.tokens.due()).flatten()
+    }
+
+    fn may_refresh(&self) -> bool {
+        self.observed.stage == Stage::Ready && self.pod.metadata.deletion_timestamp.is_none()
     }
 }
