@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures::FutureExt;
-use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
+use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -33,6 +33,7 @@ use crate::home::{Home, private_folder};
 use crate::instance::{CLUSTER_DOMAIN, Instance};
 use crate::listings::{is_ready, node_name};
 use crate::output::one_line;
+use crate::pods::slim;
 use crate::up::READY;
 
 /// The ports that services may have on the node.
@@ -167,7 +168,7 @@ impl Engine {
         authority: Authority,
         (network, runtime): (Network, Runtime),
     ) -> Result<()> {
-        let (pods, watching) = Shared::<Pod>::new(Api::all(self.client(Identity::scheduler())), self.stop.clone());
+        let (pods, watching) = Shared::new(Api::all(self.client(Identity::scheduler())), slim, self.stop.clone());
         self.spawn("cache of pods", watching.map(Ok::<(), Infallible>));
         let client = |name: &str| self.client(Identity::controller(name));
         let controlling = shipway_controllers::run(client, &pods, lent(authority), self.stop.clone());

@@ -9,6 +9,7 @@ mod images;
 mod instance;
 mod listings;
 mod output;
+mod pods;
 mod run;
 mod up;
 

@@ -148,7 +148,7 @@ impl Table {
 impl State {
     fn change(&mut self, key: &str, event: &Event, revision: Revision) -> Option<Change> {
         match event.kind {
-            EventKind::Put => match Object::stored(key, &event.kv.value, revision) {
+            EventKind::Put => match Object::stored(key, event.kv.value.clone(), revision) {
                 Ok(object) => {
                     let object = Arc::new(object);
                     let previous = self.objects.insert(key.into(), object.clone());
@@ -370,7 +370,7 @@ fn place(key: &[u8]) -> Option<Place<'_>> {
 /// Reads an object that the store returned.
 pub(crate) fn read(key: &str, kv: &KeyValue) -> Result<Object, ApiError> {
     let unreadable = |error| ApiError::Internal(format!("the stored object {key} cannot be read: {error}"));
-    Object::stored(key, &kv.value, kv.mod_revision).map_err(unreadable)
+    Object::stored(key, kv.value.clone(), kv.mod_revision).map_err(unreadable)
 }
 
 /// `/registry/<group or core>/<plural>/`

@@ -131,7 +131,7 @@ impl Write<'_> {
     /// The object that the write made.
     pub(crate) fn object(&self, revision: Revision) -> Result<Arc<Object>, ApiError> {
         let value = self.new.or(self.old).map(canonical).unwrap_or_default();
-        let object = Object::stored(&self.place.key(), &value, revision);
+        let object = Object::stored(&self.place.key(), value, revision);
         object.map(Arc::new).map_err(ApiError::Internal)
     }
 }

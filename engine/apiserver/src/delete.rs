@@ -229,7 +229,7 @@ pub(crate) async fn delete(call: &Call, place: &Place, options: &DeleteOptions) 
         };
         let gone = marked.is_none();
         if options.dry_run {
-            let shown = Object::stored(&place.key(), &canonical(marked.as_ref().unwrap_or(&old)), live.revision);
+            let shown = Object::stored(&place.key(), canonical(marked.as_ref().unwrap_or(&old)), live.revision);
             return Ok(Deleted { object: Arc::new(shown.map_err(ApiError::Internal)?), gone });
         }
         let charge = admission::charge(&request, marked.as_ref()).await?;

@@ -44,7 +44,7 @@ type Named = [HashMap<Box<str>, u32>; KINDS];
 impl Fold for Graph {
     fn put(&mut self, table: usize, object: &Object) {
         self.remove(table, &object.key);
-        let Ok(pod) = serde_json::from_slice::<Pod>(&object.bytes) else { return };
+        let Ok(pod) = serde_json::from_slice::<Pod>(object.content()) else { return };
         let Some(node) = pod.spec.node_name.as_deref().filter(|node| !node.is_empty()) else { return };
         let namespace = object.namespace().unwrap_or_default();
         let mut names = vec![(Kind::Pod, object.key.clone())];
@@ -237,7 +237,7 @@ mod tests {
         let mut pod =
             json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "n"}, "spec": spec});
         pod["spec"]["nodeName"] = node.into();
-        Object::stored(&format!("n/{name}"), &crate::object::canonical(&pod), 1).unwrap()
+        Object::stored(&format!("n/{name}"), crate::object::canonical(&pod), 1).unwrap()
     }
 
     fn reads(graph: &Graph, node: &str, resource: &str, name: &str) -> bool {

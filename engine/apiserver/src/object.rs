@@ -1,8 +1,8 @@
-//! One object as the server holds it: the exact bytes that clients receive, and the little metadata that selecting
-//! needs.
+//! One object as the server holds it: the bytes that the store holds, shared with it, and the little metadata that
+//! selecting needs.
 //!
-//! Stored bytes are canonical JSON without `resourceVersion`; the revision is spliced in once, when the object enters
-//! the cache or answers its own write. An object never changes; a newer revision is another object.
+//! Stored bytes are canonical JSON without `resourceVersion`; the revision is spliced in when the object is sent. An object
+//! never changes; a newer revision is another object.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,8 +22,10 @@ pub(crate) struct Object {
     pub(crate) revision: Revision,
     /// `<namespace>/<name>`, or `<name>` for a cluster-scoped kind: the end of the store's key.
     pub(crate) key: Box<str>,
-    /// The wire JSON with `apiVersion`, `kind` and `metadata.resourceVersion`.
-    pub(crate) bytes: Bytes,
+    /// JSON with `kind` and `apiVersion`, and without `metadata.resourceVersion`.
+    stored: Bytes,
+    /// Where in it the revision belongs: at the beginning of the metadata.
+    splice: usize,
     pub(crate) uid: Box<str>,
     labels: BTreeMap<Box<str>, Box<str>>,
     /// Field-selector values worked out so far; holding these is 100 times smaller than the parsed object.
@@ -56,17 +58,18 @@ struct RawEnvelope<'a> {
 /// What is behind the kind, with which every object begins.
 const VERSION: &[u8] = b"\"apiVersion\":\"";
 const METADATA: &[u8] = b"\"metadata\":{";
-const REVISION: &[u8] = b"\"resourceVersion\":\"";
 
 impl Object {
     /// Takes what the store holds. Fails when that is not an object as this server writes them.
-    pub(crate) fn stored(key: &str, value: &[u8], revision: Revision) -> Result<Self, String> {
-        let envelope: Envelope = serde_json::from_slice(value).map_err(|error| error.to_string())?;
-        let bytes = splice(value, revision).ok_or("no metadata at the head of the object")?;
+    pub(crate) fn stored(key: &str, value: impl Into<Bytes>, revision: Revision) -> Result<Self, String> {
+        let stored = value.into();
+        let envelope: Envelope = serde_json::from_slice(&stored).map_err(|error| error.to_string())?;
+        let splice = find(&stored, METADATA).ok_or("no metadata at the head of the object")? + METADATA.len();
         Ok(Self {
             revision,
             key: key.into(),
-            bytes,
+            stored,
+            splice,
             uid: envelope.metadata.uid,
             labels: envelope.metadata.labels.unwrap_or_default(),
             fields: Mutex::default(),
@@ -77,11 +80,12 @@ impl Object {
     /// An object that is shown and not stored: the answer to a dry run. It has no revision.
     pub(crate) fn draft(key: &str, value: &Value) -> Self {
         let uid = value["metadata"]["uid"].as_str().unwrap_or_default().into();
-        let bytes = canonical(value).into();
+        let stored: Bytes = canonical(value).into();
         Self {
             revision: 0,
             key: key.into(),
-            bytes,
+            splice: find(&stored, METADATA).map_or(0, |at| at + METADATA.len()),
+            stored,
             uid,
             labels: BTreeMap::new(),
             fields: Mutex::default(),
@@ -91,41 +95,17 @@ impl Object {
 
     /// The same content under another revision: what a watcher sees when the object disappears.
     pub(crate) fn restamped(&self, revision: Revision) -> Self {
-        let digits = self.head() + METADATA.len() + REVISION.len();
-        let end = digits + self.revision.to_string().len();
-        let bytes = [&self.bytes[..digits], revision.to_string().as_bytes(), &self.bytes[end..]].concat();
-        Self {
-            revision,
-            key: self.key.clone(),
-            bytes: bytes.into(),
-            uid: self.uid.clone(),
-            labels: self.labels.clone(),
-            fields: Mutex::default(),
-            settled: AtomicU64::new(self.settled.load(Ordering::Relaxed)),
-        }
+        let settled = AtomicU64::new(self.settled.load(Ordering::Relaxed));
+        Self { revision, settled, ..self.sharing(self.stored.clone(), self.splice) }
     }
 
-    /// Where the text of `apiVersion` begins.
-    fn version_at(&self) -> usize {
-        find(&self.bytes, VERSION).map_or(0, |at| at + VERSION.len())
-    }
-
-    /// The `apiVersion` that the bytes are in.
-    pub(crate) fn api_version(&self) -> &str {
-        let begin = self.version_at();
-        let rest = &self.bytes[begin..];
-        let end = rest.iter().position(|byte| *byte == b'"').unwrap_or_default();
-        std::str::from_utf8(&rest[..end]).unwrap_or_default()
-    }
-
-    /// The same content under another `apiVersion`.
-    pub(crate) fn renamed(&self, api_version: &str) -> Self {
-        let begin = self.version_at();
-        let (head, rest) = (&self.bytes[..begin], &self.bytes[begin + self.api_version().len()..]);
+    /// Other bytes under the same name, of which nothing is known yet.
+    fn sharing(&self, stored: Bytes, splice: usize) -> Self {
         Self {
             revision: self.revision,
             key: self.key.clone(),
-            bytes: [head, api_version.as_bytes(), rest].concat().into(),
+            stored,
+            splice,
             uid: self.uid.clone(),
             labels: self.labels.clone(),
             fields: Mutex::default(),
@@ -133,9 +113,69 @@ impl Object {
         }
     }
 
+    /// The stored JSON, without `metadata.resourceVersion`.
+    pub(crate) fn content(&self) -> &Bytes {
+        &self.stored
+    }
+
+    /// How many bytes a client receives.
+    pub(crate) fn len(&self) -> usize {
+        self.stored.len() + self.stamp().len()
+    }
+
+    /// What a client receives, in pieces.
+    pub(crate) fn pieces(&self) -> [Bytes; 3] {
+        [self.stored.slice(..self.splice), self.stamp().into(), self.stored.slice(self.splice..)]
+    }
+
+    /// What a client receives.
+    pub(crate) fn wire(&self) -> Bytes {
+        let mut bytes = Vec::with_capacity(self.stored.len() + 48);
+        self.write(&mut bytes);
+        bytes.into()
+    }
+
+    /// Appends what a client receives.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let (head, rest) = self.stored.split_at(self.splice);
+        out.extend_from_slice(head);
+        out.extend_from_slice(self.stamp().as_bytes());
+        out.extend_from_slice(rest);
+    }
+
+    /// The revision as the metadata begins with it.
+    fn stamp(&self) -> String {
+        let comma = if self.stored.get(self.splice) == Some(&b'}') { "" } else { "," };
+        match self.revision {
+            0 => String::new(),
+            revision => format!(r#""resourceVersion":"{revision}"{comma}"#),
+        }
+    }
+
+    /// Where the text of `apiVersion` begins.
+    fn version_at(&self) -> usize {
+        find(&self.stored, VERSION).map_or(0, |at| at + VERSION.len())
+    }
+
+    /// The `apiVersion` that the bytes are in.
+    pub(crate) fn api_version(&self) -> &str {
+        let begin = self.version_at();
+        let rest = &self.stored[begin..];
+        let end = rest.iter().position(|byte| *byte == b'"').unwrap_or_default();
+        std::str::from_utf8(&rest[..end]).unwrap_or_default()
+    }
+
+    /// The same content under another `apiVersion`.
+    pub(crate) fn renamed(&self, api_version: &str) -> Self {
+        let begin = self.version_at();
+        let old = self.api_version().len();
+        let stored = [&self.stored[..begin], api_version.as_bytes(), &self.stored[begin + old..]].concat();
+        self.sharing(stored.into(), self.splice + api_version.len() - old)
+    }
+
     /// Other content at the same place and revision.
     pub(crate) fn with_content(&self, value: &Value) -> Result<Self, String> {
-        Self::stored(&self.key, &canonical(value), self.revision)
+        Self::stored(&self.key, canonical(value), self.revision)
     }
 
     /// Whether the bytes are known to be complete under a custom schema.
@@ -146,10 +186,6 @@ impl Object {
     /// Remembers that the bytes are complete under a custom schema.
     pub(crate) fn set_settled(&self, fingerprint: u64) {
         self.settled.store(fingerprint, Ordering::Relaxed);
-    }
-
-    fn head(&self) -> usize {
-        find(&self.bytes, METADATA).expect("every object was spliced behind its metadata")
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -171,14 +207,21 @@ impl Object {
 
     /// The working form, with `metadata.resourceVersion`.
     pub(crate) fn value(&self) -> Value {
-        serde_json::from_slice(&self.bytes).expect("the bytes were JSON when the object was made")
+        let mut value: Value =
+            serde_json::from_slice(&self.stored).expect("the bytes were JSON when the object was made");
+        if let Some(metadata) = value["metadata"].as_object_mut()
+            && self.revision != 0
+        {
+            metadata.shift_insert(0, "resourceVersion".into(), self.revision.to_string().into());
+        }
+        value
     }
 
-    /// The bytes of `metadata` within the object.
-    pub(crate) fn metadata(&self) -> Bytes {
+    /// `metadata` as a client receives it.
+    pub(crate) fn metadata(&self) -> Vec<u8> {
         let envelope: RawEnvelope<'_> =
-            serde_json::from_slice(&self.bytes).expect("the bytes were JSON when the object was made");
-        self.bytes.slice_ref(envelope.metadata.get().as_bytes())
+            serde_json::from_slice(&self.stored).expect("the bytes were JSON when the object was made");
+        [b"{", self.stamp().as_bytes(), &envelope.metadata.get().as_bytes()[1..]].concat()
     }
 
     /// The value of a selectable field, parsed at most once per field.
@@ -247,21 +290,6 @@ impl Serialize for Unversioned<'_> {
     }
 }
 
-fn splice(stored: &[u8], revision: Revision) -> Option<Bytes> {
-    let at = find(stored, METADATA)? + METADATA.len();
-    let revision = revision.to_string();
-    let mut bytes = Vec::with_capacity(stored.len() + REVISION.len() + revision.len() + 2);
-    bytes.extend_from_slice(&stored[..at]);
-    bytes.extend_from_slice(REVISION);
-    bytes.extend_from_slice(revision.as_bytes());
-    bytes.push(b'"');
-    if stored.get(at) != Some(&b'}') {
-        bytes.push(b',');
-    }
-    bytes.extend_from_slice(&stored[at..]);
-    Some(bytes.into())
-}
-
 /// Finds the head's end; `apiVersion` and `kind` before it are short and cannot contain the needle.
 fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     bytes[..bytes.len().min(512)].windows(needle.len()).position(|window| window == needle)
@@ -285,7 +313,7 @@ mod tests {
     fn the_revision_is_spliced_and_replaced() {
         let stored = canonical(&sample());
         assert!(stored.starts_with(br#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"x","uid""#));
-        let object = Object::stored("ns/x", &stored, 9).unwrap();
+        let object = Object::stored("ns/x", stored.clone(), 9).unwrap();
         let mut expected = sample();
         expected["metadata"]["resourceVersion"] = "9".into();
         assert_eq!(object.value(), expected);
@@ -294,8 +322,8 @@ mod tests {
     }
 
     #[test]
-    fn metadata_is_a_slice_of_the_same_bytes() {
-        let object = Object::stored("ns/x", &canonical(&sample()), 9).unwrap();
+    fn metadata_has_the_revision() {
+        let object = Object::stored("ns/x", canonical(&sample()), 9).unwrap();
         let metadata: Value = serde_json::from_slice(&object.metadata()).unwrap();
         assert_eq!(metadata, object.value()["metadata"]);
         assert_eq!((object.namespace(), object.name(), object.label("app")), (Some("ns"), "x", Some("web")));

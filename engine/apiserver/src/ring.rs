@@ -42,11 +42,11 @@ impl Ring {
     }
 
     pub(crate) fn push(&mut self, change: Arc<Change>) {
-        self.bytes += change.object.bytes.len();
+        self.bytes += change.object.len();
         self.changes.push_back(change);
         while self.changes.len() > CHANGES || (self.bytes > BYTES && self.changes.len() > 1) {
             let Some(oldest) = self.changes.pop_front() else { break };
-            self.bytes -= oldest.object.bytes.len();
+            self.bytes -= oldest.object.len();
             self.floor = oldest.revision;
             self.first += 1;
         }
@@ -88,7 +88,7 @@ mod tests {
         let pad = "x".repeat(size);
         let stored =
             format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"a"}},"data":{{"k":"{pad}"}}}}"#);
-        let object = Arc::new(Object::stored("n/a", stored.as_bytes(), revision).unwrap());
+        let object = Arc::new(Object::stored("n/a", stored, revision).unwrap());
         Arc::new(Change { revision, object, previous: None, deleted: false })
     }
 

@@ -55,7 +55,7 @@ impl View {
     /// One object.
     pub(crate) fn object(&self, code: StatusCode, object: &Object) -> Response<Body> {
         let bytes = match self.shape {
-            Shape::Object => object.bytes.clone(),
+            Shape::Object => object.wire(),
             Shape::Metadata => partial(object).into(),
             Shape::Table => encode(&self.table(&[object], object.revision, true)),
         };
@@ -78,15 +78,16 @@ impl View {
         let head = format!(r#"{{"kind":"{kind}","apiVersion":"{version}","metadata":{metadata},"items":["#);
         let only_metadata = self.shape == Shape::Metadata;
         let length = |object: &Arc<Object>| {
-            let own = if only_metadata { PARTIAL.len() + object.metadata().len() + 1 } else { object.bytes.len() };
+            let own = if only_metadata { PARTIAL.len() + object.metadata().len() + 1 } else { object.len() };
             own as u64
         };
         let commas = page.objects.len().saturating_sub(1) as u64;
         let total = head.len() as u64 + page.objects.iter().map(length).sum::<u64>() + commas + 2;
         let items = page.objects.into_iter().enumerate().flat_map(move |(at, object)| {
             let comma = (at > 0).then_some(Bytes::from_static(b","));
-            let item = if only_metadata { partial(&object).into() } else { object.bytes.clone() };
-            comma.into_iter().chain([item])
+            let item =
+                if only_metadata { [partial(&object).into(), Bytes::new(), Bytes::new()] } else { object.pieces() };
+            comma.into_iter().chain(item)
         });
         let pieces = std::iter::once(Bytes::from(head)).chain(items).chain([Bytes::from_static(b"]}")]);
         reply::json_parts(StatusCode::OK, pieces, total, self.gzip)
@@ -96,7 +97,7 @@ impl View {
     pub(crate) fn event(&mut self, lines: &mut Vec<u8>, kind: &str, object: &Object) {
         open(lines, kind);
         match self.shape {
-            Shape::Object => lines.extend_from_slice(&object.bytes),
+            Shape::Object => object.write(lines),
             Shape::Metadata => lines.extend_from_slice(&partial(object)),
             Shape::Table => {
                 let columns = !std::mem::replace(&mut self.described, true);

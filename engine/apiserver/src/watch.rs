@@ -106,7 +106,7 @@ enum Item {
 
 impl Batch {
     fn event(&mut self, kind: &'static str, object: &Arc<Object>) {
-        self.size += object.bytes.len();
+        self.size += object.len();
         self.items.push(Item::Event(kind, object.clone()));
     }
 

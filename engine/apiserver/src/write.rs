@@ -262,7 +262,7 @@ pub(crate) async fn modify(call: &Call, place: &Place, change: Change<'_>) -> Re
         let left = (!gone).then_some(&new);
         let counted = admission::charge(&request, left).await?;
         if call.is_dry_run()? {
-            let object = Object::stored(&place.key(), &crate::object::canonical(&new), live.revision);
+            let object = Object::stored(&place.key(), crate::object::canonical(&new), live.revision);
             return object.map(Arc::new).map_err(ApiError::Internal);
         }
         let stored = convert::stored(call.server.webhooks(), place.resource(), &new).await?;

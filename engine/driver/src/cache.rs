@@ -34,6 +34,9 @@ impl<K> Change<K> {
     }
 }
 
+/// Drops what is not to be kept of an object.
+pub type Trim<K> = fn(&mut K);
+
 /// Watches `api` until stopped. The future must be driven; the store fills as it runs.
 ///
 /// A broken watch is taken up again with back-off; `on_change` then hears of everything that is there and of
@@ -49,8 +52,24 @@ where
     <K as Resource>::DynamicType: Default,
     <K as Lookup>::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
 {
+    trimmed(api, config, stop, |_| {}, on_change)
+}
+
+/// The same, keeping of each object only what `trim` leaves.
+pub(crate) fn trimmed<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    stop: CancellationToken,
+    trim: Trim<K>,
+    on_change: impl Fn(&Change<K>) + Send + 'static,
+) -> (Store<K>, impl Future<Output = ()> + Send)
+where
+    K: Resource + Lookup + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    <K as Resource>::DynamicType: Default,
+    <K as Lookup>::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
+{
     let (store, writer) = reflector::store::<K>();
-    let mirror = Mirror { store: store.clone(), writer, on_change };
+    let mirror = Mirror { store: store.clone(), writer, trim, on_change };
     (store, mirror.run(api, config, stop))
 }
 
@@ -61,6 +80,7 @@ where
 {
     store: Store<K>,
     writer: reflector::store::Writer<K>,
+    trim: Trim<K>,
     on_change: F,
 }
 
@@ -71,7 +91,11 @@ where
     F: Fn(&Change<K>),
 {
     async fn run(mut self, api: Api<K>, config: watcher::Config, stop: CancellationToken) {
-        let events = watcher(api, config).default_backoff().modify(|object| object.meta_mut().managed_fields = None);
+        let trim = self.trim;
+        let events = watcher(api, config).default_backoff().modify(move |object| {
+            object.meta_mut().managed_fields = None;
+            trim(object);
+        });
         pin_mut!(events);
         loop {
             let event = tokio::select! {

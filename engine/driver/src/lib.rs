@@ -9,7 +9,7 @@ mod queue;
 mod recorder;
 mod shared;
 
-pub use cache::{Change, cached};
+pub use cache::{Change, Trim, cached};
 pub use queue::{Queue, drive};
 pub use recorder::{EventKind, Recorder};
 pub use shared::Shared;

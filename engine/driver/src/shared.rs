@@ -10,7 +10,7 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::{Change, cached};
+use crate::cache::{Change, Trim, trimmed};
 
 type Listener<K> = Box<dyn Fn(&Change<K>) + Send>;
 
@@ -40,11 +40,11 @@ where
     <K as Resource>::DynamicType: Default,
     <K as Lookup>::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
 {
-    /// The cache and the future that must be driven to keep it.
-    pub fn new(api: Api<K>, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
+    /// The cache, which keeps what `trim` leaves, and the future that must be driven to keep it.
+    pub fn new(api: Api<K>, trim: Trim<K>, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
         let listeners: Arc<Mutex<Vec<Listener<K>>>> = Arc::default();
         let told = listeners.clone();
-        let (store, watching) = cached(api, watcher::Config::default(), stop, move |change| {
+        let (store, watching) = trimmed(api, watcher::Config::default(), stop, trim, move |change| {
             lock(&told).iter().for_each(|listener| listener(change));
         });
         (Self { store, listeners }, watching)

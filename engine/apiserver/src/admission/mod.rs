@@ -282,7 +282,7 @@ pub(crate) async fn put(
     if !result.succeeded {
         return Ok(None);
     }
-    let object = Object::stored(&live.key, &value, result.revision).map_err(ApiError::Internal)?;
+    let object = Object::stored(&live.key, value, result.revision).map_err(ApiError::Internal)?;
     Ok(Some(Arc::new(object)))
 }
 

@@ -32,7 +32,7 @@ pub(super) async fn replace(
         let mut size = 0;
         let fitting = rest.iter().take(OBJECTS).take_while(|at| {
             let first = size == 0;
-            size += objects[**at].bytes.len();
+            size += objects[**at].len();
             first || size <= BYTES
         });
         let (batch, later) = rest.split_at(fitting.count());

@@ -51,7 +51,7 @@ impl Known {
 
 impl Definition {
     fn read(object: &Arc<Object>, old: Option<&Self>) -> Self {
-        let document: Document = Arc::new(object.bytes.clone());
+        let document: Document = Arc::new(object.wire());
         let mut resources = resources(&document);
         for resource in &mut resources {
             let same = |other: &&Arc<Resource>| {

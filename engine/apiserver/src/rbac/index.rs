@@ -99,11 +99,11 @@ impl Fold for Index {
     fn put(&mut self, table: usize, object: &Object) {
         self.remove(table, &object.key);
         match table {
-            0 | 1 => match serde_json::from_slice::<RoleObject>(&object.bytes) {
+            0 | 1 => match serde_json::from_slice::<RoleObject>(object.content()) {
                 Ok(role) => drop(self.roles.insert(object.key.clone(), role.rules.into())),
                 Err(error) => tracing::warn!(key = %object.key, %error, "a role that cannot be read allows nothing"),
             },
-            _ => match serde_json::from_slice::<BindingObject>(&object.bytes) {
+            _ => match serde_json::from_slice::<BindingObject>(object.content()) {
                 Ok(binding) => self.bind(&object.key, binding),
                 Err(error) => tracing::warn!(key = %object.key, %error, "a binding that cannot be read grants nothing"),
             },
@@ -220,7 +220,7 @@ mod tests {
         for (field, value) in value.as_object().unwrap() {
             whole[field] = value.clone();
         }
-        Object::stored(key, &crate::object::canonical(&whole), 1).unwrap()
+        Object::stored(key, crate::object::canonical(&whole), 1).unwrap()
     }
 
     fn role(verb: &str) -> Value {
