@@ -22,7 +22,7 @@ const PERIOD: Duration = Duration::from_secs(4);
 const HISTORY: usize = 50_000;
 /// How many pods a list has, and what they weigh together: 14 MB.
 const LISTED: usize = 5_000;
-const PADDING: usize = 1_100;
+const PADDING: usize = 340;
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 

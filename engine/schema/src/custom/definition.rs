@@ -72,7 +72,10 @@ impl Strategy for Definition {
         if let Some(old) = old.and_then(|old| old.get("spec").map(|spec| (old, spec))) {
             unchanged(spec, old.1, super::is_established(old.0), &mut errors);
         }
-        let before = |index: usize| old.and_then(|old| lookup::at(old, &format!("spec.versions.{index}.schema")));
+        let before = |name: &str| {
+            let mut versions = old.map_or(&[] as &[Value], |old| lookup::list(old, "spec.versions")).iter();
+            versions.find(|version| lookup::text(version, "name") == name)?.get("schema")
+        };
         schemas(spec, before, &mut errors);
         errors
     }
@@ -255,7 +258,7 @@ fn unchanged(spec: &Value, old: &Value, established: bool, errors: &mut Vec<Fiel
 }
 
 /// Checks the schemas that changed; one that was accepted before stays accepted.
-fn schemas<'a>(spec: &Value, before: impl Fn(usize) -> Option<&'a Value>, errors: &mut Vec<FieldError>) {
+fn schemas<'a>(spec: &Value, before: impl Fn(&str) -> Option<&'a Value>, errors: &mut Vec<FieldError>) {
     let root = Path::Root.field("spec");
     let list = root.field("versions");
     for (index, version) in lookup::list(spec, "versions").iter().enumerate() {
@@ -267,7 +270,7 @@ fn schemas<'a>(spec: &Value, before: impl Fn(usize) -> Option<&'a Value>, errors
             errors.push(FieldError::required(&path, "schemas are required"));
             continue;
         };
-        if before(index).is_some_and(|before| Some(before) == version.get("schema")) {
+        if before(lookup::text(version, "name")).is_some_and(|before| Some(before) == version.get("schema")) {
             continue;
         }
         let found = structural::check(schema, &path);

@@ -81,3 +81,20 @@ fn what_is_settled_stays() {
     let found: Vec<String> = Definition.validate(&new, Some(&old)).into_iter().map(|error| error.field).collect();
     assert_eq!(found, ["spec.scope", "spec.names.kind"]);
 }
+
+#[test]
+fn a_schema_that_was_taken_stays_taken_wherever_its_version_stands() {
+    let pairs = json!([{ "rule": "self.l.all(a, self.l.all(b, a == b))" }]);
+    let list = json!({ "type": "array", "items": { "type": "string" } });
+    let mut old = testing::definition(
+        &json!({ "type": "object", "properties": { "l": list }, "x-kubernetes-validations": pairs }),
+    );
+    Definition.default(&mut old);
+    assert!(!Definition.validate(&old, None).is_empty());
+    let mut new = old.clone();
+    let other = json!({ "name": "v2", "served": true, "storage": false, "schema": { "openAPIV3Schema": { "type": "object" } } });
+    new["spec"]["versions"].as_array_mut().expect("versions").insert(0, other);
+    assert_eq!(Definition.validate(&new, Some(&old)), []);
+    new["spec"]["versions"][1]["schema"]["openAPIV3Schema"]["properties"]["n"] = json!({ "type": "integer" });
+    assert!(!Definition.validate(&new, Some(&old)).is_empty());
+}

@@ -8,6 +8,7 @@ mod analysis;
 mod compile;
 mod convert;
 mod definition;
+mod functions;
 mod known;
 mod price;
 mod run;
