@@ -18,7 +18,7 @@ use crate::view::View;
 
 /// The parts, and the users that they are; the store has none.
 const PARTS: [(&str, Option<&str>); 3] = [
-    ("controller-manager", Some("system:controller:controllers")),
+    ("controller-manager", Some("system:serviceaccount:kube-system:shared-informers")),
     ("etcd-0", None),
     ("scheduler", Some("system:kube-scheduler")),
 ];

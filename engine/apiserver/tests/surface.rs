@@ -29,8 +29,11 @@ async fn a_part_of_the_control_plane_is_healthy_while_it_follows_the_api() {
     assert_eq!((health("etcd-0").await.as_str(), health("scheduler").await.as_str()), ("True", "False"));
     let watching = cluster.stream(Identity::scheduler(), request("GET", "/api/v1/pods?watch=1", "", "")).await;
     assert_eq!((health("scheduler").await.as_str(), health("controller-manager").await.as_str()), ("True", "False"));
-    drop(watching);
-    assert_eq!(health("scheduler").await, "False");
+    let informers = Identity::controller("shared-informers");
+    let informed = cluster.stream(informers, request("GET", "/api/v1/pods?watch=1", "", "")).await;
+    assert_eq!(health("controller-manager").await, "True");
+    drop((watching, informed));
+    assert_eq!((health("scheduler").await.as_str(), health("controller-manager").await.as_str()), ("False", "False"));
     let list = cluster.get(PATH).await;
     assert!(list.headers["warning"].to_str().unwrap().contains("v1 ComponentStatus is deprecated in v1.19+"));
     let list = list.ok();

@@ -26,7 +26,7 @@ use authorizer::Asker;
 use document::{to_cel, to_json};
 use meter::Meter;
 pub(super) use rewrite::Scope;
-pub(super) use types::Checker;
+pub(super) use types::{Checker, Parsed};
 
 /// The longest expression, in bytes.
 const LENGTH: usize = 16 * 1024;

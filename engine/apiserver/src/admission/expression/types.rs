@@ -73,6 +73,19 @@ impl Type {
     }
 }
 
+/// An expression as it is looked through.
+pub(in super::super) struct Parsed {
+    text: String,
+    tree: IdedExpr,
+}
+
+impl Parsed {
+    /// None for what cannot be parsed.
+    pub(in super::super) fn of(text: &str) -> Option<Self> {
+        parse(text).ok().map(|tree| Self { text: text.to_owned(), tree })
+    }
+}
+
 /// Looks through the expressions of one policy.
 #[derive(Default)]
 pub(in super::super) struct Checker {
@@ -90,21 +103,21 @@ impl Checker {
     }
 
     /// Learns what a variable is from its expression.
-    pub(in super::super) fn variable(&mut self, name: &str, text: &str) {
-        let known = self.look_at(text);
+    pub(in super::super) fn variable(&mut self, name: &str, parsed: &Parsed) {
+        let known = self.look_at(parsed);
         self.problems.clear();
         self.variables.push((name.to_owned(), known));
     }
 
     /// What is wrong with an expression, each with its place.
-    pub(in super::super) fn check(&mut self, text: &str) -> Vec<String> {
-        self.look_at(text);
+    pub(in super::super) fn check(&mut self, parsed: &Parsed) -> Vec<String> {
+        self.look_at(parsed);
         std::mem::take(&mut self.problems)
     }
 
-    fn look_at(&mut self, text: &str) -> Type {
-        text.clone_into(&mut self.text);
-        parse(text).map_or(Type::Any, |parsed| self.walk(&parsed, 0))
+    fn look_at(&mut self, parsed: &Parsed) -> Type {
+        self.text.clone_from(&parsed.text);
+        self.walk(&parsed.tree, 0)
     }
 
     fn walk(&mut self, node: &IdedExpr, depth: usize) -> Type {
@@ -229,8 +242,8 @@ mod tests {
         let registry = Registry::builtin();
         let mut checker = Checker::default();
         checker.name("object", registry.of_kind("apps/v1", "Deployment").map(|kind| kind.schema().clone()));
-        checker.variable("pod", "object.spec.template.spec");
-        checker.check(text)
+        checker.variable("pod", &Parsed::of("object.spec.template.spec").unwrap());
+        checker.check(&Parsed::of(text).unwrap())
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::super::rules::{Fit, Rules};
 use crate::error::ApiError;
 
 /// The most validations, variables or annotations of one policy.
-const MOST: usize = 256;
+pub(super) const MOST: usize = 256;
 
 /// Compiled variables by name.
 type Variables = HashMap<String, Arc<Program>>;

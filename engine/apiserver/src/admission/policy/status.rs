@@ -4,11 +4,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use shipway_schema::{Registry, Resource};
 
-use super::super::expression::Checker;
+use super::super::expression::{Checker, Parsed};
 use super::super::{GROUP, put};
+use super::aside;
+use super::compile::MOST;
 use crate::ApiServer;
 use crate::error::ApiError;
 use crate::object::Object;
@@ -26,7 +28,7 @@ pub(in super::super) async fn observe(server: &ApiServer, name: &str) -> Result<
         let mut policy = live.value();
         let mut status = policy["status"].as_object().cloned().unwrap_or_default();
         status.insert("observedGeneration".into(), policy["metadata"]["generation"].clone());
-        status.insert("typeChecking".into(), checked(&server.registry(), &policy));
+        status.insert("typeChecking".into(), aside(|| checked(&server.registry(), &policy)));
         if policy["status"] == Value::Object(status.clone()) {
             return Ok(Some(live));
         }
@@ -40,29 +42,44 @@ pub(in super::super) async fn observe(server: &ApiServer, name: &str) -> Result<
 
 /// `status.typeChecking`
 fn checked(registry: &Registry, policy: &Value) -> Value {
-    let kinds = kinds(registry, policy);
-    let mut warnings = Vec::new();
-    for (at, validation) in policy["spec"]["validations"].as_array().into_iter().flatten().enumerate() {
-        for field in ["expression", "messageExpression"] {
-            let Some(text) = validation[field].as_str().filter(|text| !text.is_empty()) else { continue };
-            let found: Vec<String> = kinds.iter().filter_map(|kind| warning(registry, policy, kind, text)).collect();
-            if !found.is_empty() {
-                warnings.push(json!({
-                    "fieldRef": format!("spec.validations[{at}].{field}"),
-                    "warning": found.join("\n"),
-                }));
+    let expressions = expressions(policy);
+    // The warnings of each expression, one for each kind that has any.
+    let mut found = vec![Vec::new(); expressions.len()];
+    let variables = policy["spec"]["variables"].as_array().into_iter().flatten().take(MOST);
+    let variables: Vec<(&str, Parsed)> =
+        variables.filter_map(|one| Some((one["name"].as_str()?, Parsed::of(one["expression"].as_str()?)?))).collect();
+    for kind in kinds(registry, policy) {
+        let mut checker = checker(registry, policy, &kind);
+        for (name, parsed) in &variables {
+            checker.variable(name, parsed);
+        }
+        for ((_, parsed), found) in expressions.iter().zip(&mut found) {
+            let problems = checker.check(parsed);
+            if !problems.is_empty() {
+                found.push(format!("{}, Kind={}: {}", group_version(&kind), kind.kind, problems.join("\n")));
             }
         }
     }
-    let mut checked = Map::new();
-    if !warnings.is_empty() {
-        checked.insert("expressionWarnings".into(), warnings.into());
-    }
-    checked.into()
+    let warned = expressions.iter().zip(found).filter(|(_, found)| !found.is_empty());
+    let warnings: Vec<Value> =
+        warned.map(|((field, _), found)| json!({"fieldRef": field, "warning": found.join("\n")})).collect();
+    if warnings.is_empty() { json!({}) } else { json!({ "expressionWarnings": warnings }) }
 }
 
-/// What is wrong with an expression about one kind.
-fn warning(registry: &Registry, policy: &Value, kind: &Resource, text: &str) -> Option<String> {
+/// What a policy says about objects, each with its field.
+fn expressions(policy: &Value) -> Vec<(String, Parsed)> {
+    let validations = policy["spec"]["validations"].as_array().into_iter().flatten().take(MOST);
+    let each = validations.enumerate().flat_map(|(at, validation)| {
+        ["expression", "messageExpression"].into_iter().filter_map(move |field| {
+            let text = validation[field].as_str().filter(|text| !text.is_empty())?;
+            Some((format!("spec.validations[{at}].{field}"), Parsed::of(text)?))
+        })
+    });
+    each.collect()
+}
+
+/// What expressions can name in a request about a kind.
+fn checker(registry: &Registry, policy: &Value, kind: &Resource) -> Checker {
     let schema = |version: &str, kind: &str| registry.of_kind(version, kind).map(|kind| kind.schema().clone());
     let param = &policy["spec"]["paramKind"];
     let mut checker = Checker::default();
@@ -73,13 +90,7 @@ fn warning(registry: &Registry, policy: &Value, kind: &Resource, text: &str) -> 
     if let (Some(version), Some(kind)) = (param["apiVersion"].as_str(), param["kind"].as_str()) {
         checker.name("params", schema(version, kind));
     }
-    for variable in policy["spec"]["variables"].as_array().into_iter().flatten() {
-        let text = |field: &str| variable[field].as_str().unwrap_or_default();
-        checker.variable(text("name"), text("expression"));
-    }
-    let found = checker.check(text);
-    let head = format!("{}, Kind={}", group_version(kind), kind.kind);
-    (!found.is_empty()).then(|| format!("{head}: {}", found.join("\n")))
+    checker
 }
 
 fn group_version(kind: &Resource) -> String {
