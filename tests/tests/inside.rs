@@ -62,14 +62,14 @@ impl Cluster {
     }
 
     fn allow_the_default_account_to_list(&self) -> Result<()> {
-        let rules = json!([{ "apiGroups": [""], "resources": ["configmaps"], "verbs": ["list"] }]);
+        let allowed = json!([{ "apiGroups": [""], "resources": ["configmaps"], "verbs": ["list"] }]);
         let roles: Api<Role> = Api::default_namespaced(self.client.clone());
-        self.create(&roles, json!({ "metadata": { "name": "lister" }, "rules": rules }))?;
+        self.create(&roles, json!({ "metadata": { "name": "lister" }, "rules": allowed }))?;
         let bindings: Api<RoleBinding> = Api::default_namespaced(self.client.clone());
-        let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "lister" });
+        let reference = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "lister" });
         let account = json!([{ "kind": "ServiceAccount", "name": "default", "namespace": "default" }]);
-        let binding = json!({ "metadata": { "name": "lister" }, "roleRef": role, "subjects": account });
-        self.create(&bindings, binding).map(drop)
+        let bound = json!({ "metadata": { "name": "lister" }, "roleRef": reference, "subjects": account });
+        self.create(&bindings, bound).map(drop)
     }
 }
 

@@ -25,7 +25,9 @@ pub(super) fn value(tag: u8, contents: &[&[u8]]) -> Vec<u8> {
         written.push(0x80 | count);
         written.extend_from_slice(&bytes[zeros..]);
     }
-    contents.iter().for_each(|part| written.extend_from_slice(part));
+    for part in contents {
+        written.extend_from_slice(part);
+    }
     written
 }
 
