@@ -32,11 +32,11 @@ pub fn expand(node: &mut IdedExpr) -> Result<(), String> {
         ("optMap" | "optFlatMap", 2) => {
             let flat = name == "optFlatMap";
             let bound = taken(&mut args[0], name)?;
-            optional(std::mem::take(target), &bound, std::mem::take(&mut args[1]), flat)
+            optional(std::mem::take(&mut **target), &bound, std::mem::take(&mut args[1]), flat)
         }
         ("sortBy", 2) => {
             let bound = taken(&mut args[0], name)?;
-            sorted(std::mem::take(target), &bound, std::mem::take(&mut args[1]))
+            sorted(std::mem::take(&mut **target), &bound, std::mem::take(&mut args[1]))
         }
         ("all" | "exists" | "exists_one" | "existsOne", 3)
         | ("transformList" | "transformMap" | "transformMapEntry", 3 | 4) => {
@@ -46,7 +46,7 @@ pub fn expand(node: &mut IdedExpr) -> Result<(), String> {
             }
             let filter = (args.len() == 4).then(|| std::mem::take(&mut args[2]));
             let body = args.pop().unwrap_or_default();
-            Pairs { range: std::mem::take(target), names, filter }.each(name, body)
+            Pairs { range: std::mem::take(&mut **target), names, filter }.each(name, body)
         }
         _ => return Ok(()),
     };
@@ -120,20 +120,20 @@ fn map(range: IdedExpr, each: &str, body: IdedExpr) -> IdedExpr {
 }
 
 /// An optional is a list of at most one; a loop over that needs no copy of the optional.
-fn optional(target: Box<IdedExpr>, bound: &str, body: IdedExpr, flat: bool) -> Expr {
+fn optional(target: IdedExpr, bound: &str, body: IdedExpr, flat: bool) -> Expr {
     let (body, wrap) = if flat { (call(PRESENT, vec![body]), INNER) } else { (body, ONLY) };
-    let present = call(PRESENT, vec![*target]);
+    let present = call(PRESENT, vec![target]);
     call(wrap, vec![map(present, bound, body)]).expr
 }
 
-fn sorted(target: Box<IdedExpr>, bound: &str, key: IdedExpr) -> Expr {
+fn sorted(target: IdedExpr, bound: &str, key: IdedExpr) -> Expr {
     let keys = map(ident(LIST), bound, key);
-    bind(LIST, *target, call(SORT, vec![ident(LIST), keys])).expr
+    bind(LIST, target, call(SORT, vec![ident(LIST), keys])).expr
 }
 
 /// A loop over a list's places and items, or a map's keys and values.
 struct Pairs {
-    range: Box<IdedExpr>,
+    range: IdedExpr,
     names: [String; 2],
     filter: Option<IdedExpr>,
 }
@@ -174,7 +174,7 @@ impl Pairs {
                 (init, flag(true), self.within(step), result())
             }
         };
-        gather(call(PAIRS, vec![*self.range]), PAIR, init, [condition, step, given])
+        gather(call(PAIRS, vec![self.range]), PAIR, init, [condition, step, given])
     }
 
     /// The body with both names bound.

@@ -42,12 +42,11 @@ fn literal_text(node: Option<&IdedExpr>) -> Option<&str> {
 /// A call of a function with what was found out about its target and arguments.
 pub(super) fn call(call: &CallExpr, target: Option<&Found>, args: &[Found]) -> Priced {
     let before = args.iter().chain(target).fold(0_u64, |sum, each| sum.saturating_add(each.cost));
-    let mut found = match operator(call, args)? {
-        Some(found) => found,
-        None => {
-            literals(call)?;
-            functions::priced(&Given { call, target, args })
-        }
+    let mut found = if let Some(found) = operator(call, args)? {
+        found
+    } else {
+        literals(call)?;
+        functions::priced(&Given { call, target, args })
     };
     if call.func_name != CONDITIONAL {
         found.cost = found.cost.saturating_add(before);
