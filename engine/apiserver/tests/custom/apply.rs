@@ -53,9 +53,9 @@ fn definition() -> Value {
 }
 
 fn foo(name: &str, spec: Value) -> Value {
-    let mut foo = json!({ "apiVersion": "example.dev/v1", "kind": "Foo", "metadata": { "name": name } });
-    foo["spec"] = spec;
-    foo
+    let mut object = json!({ "apiVersion": "example.dev/v1", "kind": "Foo", "metadata": { "name": name } });
+    object["spec"] = spec;
+    object
 }
 
 #[tokio::test]
