@@ -83,7 +83,7 @@ impl Desk {
             if said(request, "Approved") {
                 self.sign(request).await?;
             } else if let Some(why) = approval::reason(&self.client, request).await? {
-                let patch = change(request, json!({ "conditions": with(request, "Approved", "AutoApproved", why) }));
+                let patch = change(request, &json!({ "conditions": with(request, "Approved", "AutoApproved", why) }));
                 passing(self.api.patch_approval(&request.name_any(), &PatchParams::default(), &patch).await)?;
             }
         }
@@ -101,7 +101,7 @@ impl Desk {
             Ok(certificate) => json!({ "certificate": ByteString(certificate.into_bytes()) }),
             Err(why) => json!({ "conditions": with(request, "Failed", "SignerValidationFailure", &why) }),
         };
-        let (name, patch) = (request.name_any(), change(request, status));
+        let (name, patch) = (request.name_any(), change(request, &status));
         passing(self.api.patch_status(&name, &PatchParams::default(), &patch).await)
     }
 
@@ -145,7 +145,7 @@ fn with(
 }
 
 /// A change of the status of a request that is as it was seen.
-fn change(request: &CertificateSigningRequest, status: serde_json::Value) -> Patch<serde_json::Value> {
+fn change(request: &CertificateSigningRequest, status: &serde_json::Value) -> Patch<serde_json::Value> {
     Patch::Merge(json!({ "metadata": { "resourceVersion": request.metadata.resource_version }, "status": status }))
 }
 

@@ -27,7 +27,7 @@ mod tests {
 
     const NOW: &str = "2026-01-02T00:00:00Z";
 
-    fn minutes_left(status: Value) -> Option<u64> {
+    fn minutes_left(status: &Value) -> Option<u64> {
         let request = json!({
             "metadata": {"creationTimestamp": "2026-01-01T12:00:00Z"},
             "spec": {"request": "", "signerName": "s"},
@@ -40,12 +40,12 @@ mod tests {
     #[test]
     fn what_is_settled_goes_after_an_hour_and_what_is_forgotten_after_a_day() {
         let said = |kind: &str| json!({"type": kind, "status": "True", "lastUpdateTime": "2026-01-01T23:30:00Z"});
-        assert_eq!(minutes_left(json!({})), Some(12 * 60));
-        assert_eq!(minutes_left(json!({"conditions": [said("Denied")]})), Some(30));
-        assert_eq!(minutes_left(json!({"conditions": [said("Approved"), said("Failed")]})), Some(30));
-        assert_eq!(minutes_left(json!({"conditions": [said("Approved")]})), Some(23 * 60 + 30));
-        assert_eq!(minutes_left(json!({"conditions": [said("Approved")], "certificate": "AAAA"})), Some(30));
+        assert_eq!(minutes_left(&json!({})), Some(12 * 60));
+        assert_eq!(minutes_left(&json!({"conditions": [said("Denied")]})), Some(30));
+        assert_eq!(minutes_left(&json!({"conditions": [said("Approved"), said("Failed")]})), Some(30));
+        assert_eq!(minutes_left(&json!({"conditions": [said("Approved")]})), Some(23 * 60 + 30));
+        assert_eq!(minutes_left(&json!({"conditions": [said("Approved")], "certificate": "AAAA"})), Some(30));
         let old = json!({"type": "Denied", "status": "True", "lastUpdateTime": "2026-01-01T20:00:00Z"});
-        assert_eq!(minutes_left(json!({"conditions": [old]})), Some(0));
+        assert_eq!(minutes_left(&json!({"conditions": [old]})), Some(0));
     }
 }
