@@ -62,14 +62,14 @@ impl Cluster {
     }
 
     fn allow_the_default_account_to_list(&self) -> Result<()> {
-        let allowed = json!([{ "apiGroups": [""], "resources": ["configmaps"], "verbs": ["list"] }]);
-        let roles: Api<Role> = Api::default_namespaced(self.client.clone());
-        self.create(&roles, json!({ "metadata": { "name": "lister" }, "rules": allowed }))?;
-        let bindings: Api<RoleBinding> = Api::default_namespaced(self.client.clone());
-        let reference = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "lister" });
+        let rules = json!([{ "apiGroups": [""], "resources": ["configmaps"], "verbs": ["list"] }]);
+        let api: Api<Role> = Api::default_namespaced(self.client.clone());
+        self.create(&api, json!({ "metadata": { "name": "lister" }, "rules": rules }))?;
+        let api: Api<RoleBinding> = Api::default_namespaced(self.client.clone());
+        let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "lister" });
         let account = json!([{ "kind": "ServiceAccount", "name": "default", "namespace": "default" }]);
-        let bound = json!({ "metadata": { "name": "lister" }, "roleRef": reference, "subjects": account });
-        self.create(&bindings, bound).map(drop)
+        let binding = json!({ "metadata": { "name": "lister" }, "roleRef": role, "subjects": account });
+        self.create(&api, binding).map(drop)
     }
 }
 
@@ -138,13 +138,19 @@ fn request(user: &str, group: &str) -> Result<(KeyPair, String)> {
     Ok((key, base64::engine::general_purpose::STANDARD.encode(pem)))
 }
 
-/// Puts a request to the cluster and approves it; gives what came of it.
+/// Puts a request to the cluster, approves it, and gives what came of it.
 fn approved(cluster: &Cluster, name: &str, spec: &Value) -> Result<CertificateSigningRequest> {
     let requests: Api<CertificateSigningRequest> = Api::all(cluster.client.clone());
     cluster.create(&requests, json!({ "metadata": { "name": name }, "spec": spec }))?;
     let word = json!([{ "type": "Approved", "status": "True", "reason": "Known" }]);
     let patch = Patch::Merge(json!({ "status": { "conditions": word } }));
     cluster.runtime.block_on(requests.patch_approval(name, &PatchParams::default(), &patch))?;
+    settled(cluster, name)
+}
+
+/// Waits for the signer's word on a request.
+fn settled(cluster: &Cluster, name: &str) -> Result<CertificateSigningRequest> {
+    let requests: Api<CertificateSigningRequest> = Api::all(cluster.client.clone());
     let mut last = None;
     wait_for("the signer's word", PATIENCE, || {
         let found = cluster.runtime.block_on(requests.get(name))?;
@@ -185,5 +191,22 @@ fn who_gets_a_certificate_is_known_by_it() -> Result<()> {
     let conditions = failed.conditions.unwrap_or_default();
     ensure!(failed.certificate.is_none() && conditions[1].type_ == "Failed", "{conditions:?}");
     ensure!(conditions[1].message.as_deref() == Some("subject organization is not system:nodes"), "{conditions:?}");
+    Ok(())
+}
+
+#[test]
+fn a_certificate_for_a_node_needs_no_word_where_roles_allow_it() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let (_, request) = request("system:node:beta", "system:nodes")?;
+    let spec = json!({
+        "request": request, "signerName": "kubernetes.io/kube-apiserver-client-kubelet",
+        "usages": ["digital signature", "client auth"],
+    });
+    let requests: Api<CertificateSigningRequest> = Api::all(cluster.client.clone());
+    cluster.create(&requests, json!({ "metadata": { "name": "beta" }, "spec": spec }))?;
+    let status = settled(&cluster, "beta")?.status.context("no status")?;
+    ensure!(status.certificate.is_some_and(|certificate| !certificate.0.is_empty()), "{:?}", status.conditions);
+    let conditions = status.conditions.unwrap_or_default();
+    ensure!(conditions[0].reason.as_deref() == Some("AutoApproved"), "{conditions:?}");
     Ok(())
 }

@@ -85,10 +85,35 @@ fn named(name: &str) -> ObjectMeta {
     ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }
 }
 
-/// What lost against another change is told of by the watches again.
+/// What lost against another change is told of by the watches again; a namespace that is going needs nothing any more.
 fn passing<K>(written: Result<K, kube::Error>) -> Result<(), kube::Error> {
     match written {
-        Err(error) if !is_stale(&error) => Err(error),
+        Err(error) if !is_stale(&error) && !is_terminating(&error) => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// Whether the API refused because the namespace is being deleted.
+fn is_terminating(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 403 && causes.any(|cause| cause.reason == "NamespaceTerminating")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_a_namespace_that_goes_excuses_a_refusal() {
+        let refused = |reason: &str| {
+            let details = json!({"causes": [{"reason": reason, "message": "", "field": "metadata.namespace"}]});
+            let status =
+                json!({"status": "Failure", "message": "", "reason": "Forbidden", "code": 403, "details": details});
+            passing::<()>(Err(kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()))))
+        };
+        assert!(refused("NamespaceTerminating").is_ok());
+        assert!(refused("Other").is_err());
     }
 }
