@@ -7,9 +7,9 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Drops what only the node reads.
 pub(crate) fn slim(pod: &mut Pod) {
-    if let Some(annotations) = &mut pod.metadata.annotations {
-        annotations.remove(LAST_APPLIED);
-    }
+    let own = |key: &String, _: &mut String| key.contains("kubernetes.io/") && key != LAST_APPLIED;
+    pod.metadata.annotations.iter_mut().for_each(|annotations| annotations.retain(own));
+    pod.metadata.annotations.take_if(|annotations| annotations.is_empty());
     let Some(spec) = &mut pod.spec else { return };
     if let Some(volumes) = &mut spec.volumes {
         volumes.retain(claims);
@@ -34,10 +34,12 @@ mod tests {
 
     use super::*;
 
+    const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
     #[test]
     fn what_decides_about_a_pod_is_kept() {
         let mut pod: Pod = serde_json::from_value(json!({
-            "metadata": {"name": "a", "labels": {"app": "a"}, "annotations": {LAST_APPLIED: "{}", "own": "1"}},
+            "metadata": {"name": "a", "labels": {"app": "a"}, "annotations": {LAST_APPLIED: "{}", "note": "1", COST: "1"}},
             "spec": {
                 "nodeSelector": {"disk": "fast"},
                 "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}, {"name": "tmp", "emptyDir": {}}],
@@ -49,7 +51,7 @@ mod tests {
         slim(&mut pod);
         let kept = json!({
             "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": "a", "labels": {"app": "a"}, "annotations": {"own": "1"}},
+            "metadata": {"name": "a", "labels": {"app": "a"}, "annotations": {COST: "1"}},
             "spec": {
                 "nodeSelector": {"disk": "fast"},
                 "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],

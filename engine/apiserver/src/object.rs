@@ -27,13 +27,15 @@ pub(crate) struct Object {
     /// Where in it the revision belongs: at the beginning of the metadata.
     splice: usize,
     pub(crate) uid: Box<str>,
-    labels: BTreeMap<Box<str>, Box<str>>,
+    /// By key.
+    labels: Box<[Label]>,
     /// Field-selector values worked out so far; holding these is 100 times smaller than the parsed object.
     fields: Mutex<Vec<Field>>,
     /// The fingerprint of the custom schema that the bytes were found to be complete under; 0 for none.
     settled: AtomicU64,
 }
 
+type Label = (Box<str>, Box<str>);
 type Field = (Box<str>, Option<Box<str>>);
 
 #[derive(Deserialize)]
@@ -71,7 +73,7 @@ impl Object {
             stored,
             splice,
             uid: envelope.metadata.uid,
-            labels: envelope.metadata.labels.unwrap_or_default(),
+            labels: envelope.metadata.labels.into_iter().flatten().collect(),
             fields: Mutex::default(),
             settled: AtomicU64::new(0),
         })
@@ -87,7 +89,7 @@ impl Object {
             splice: find(&stored, METADATA).map_or(0, |at| at + METADATA.len()),
             stored,
             uid,
-            labels: BTreeMap::new(),
+            labels: Box::default(),
             fields: Mutex::default(),
             settled: AtomicU64::new(0),
         }
@@ -197,12 +199,13 @@ impl Object {
     }
 
     pub(crate) fn label(&self, key: &str) -> Option<&str> {
-        self.labels.get(key).map(|value| &**value)
+        let at = self.labels.binary_search_by(|(own, _)| (**own).cmp(key)).ok()?;
+        Some(&self.labels[at].1)
     }
 
     /// Whether there is a label whose key begins so.
     pub(crate) fn has_label_under(&self, prefix: &str) -> bool {
-        self.labels.keys().any(|key| key.starts_with(prefix))
+        self.labels.iter().any(|(key, _)| key.starts_with(prefix))
     }
 
     /// The working form, with `metadata.resourceVersion`.

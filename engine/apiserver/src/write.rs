@@ -304,7 +304,7 @@ fn settle(place: &Place, change: &Change<'_>, old: &Value, mut new: Value) -> Re
 
 /// Sets what follows from the difference to the live object once nobody changes the new one any more.
 fn finish(place: &Place, change: &Change<'_>, old: &Value, new: &mut Value) {
-    let specifies = matches!(change.part, Part::Main | Part::Resize);
+    let specifies = matches!(change.part, Part::Main | Part::Resize | Part::Ephemeral);
     if specifies && place.resource().strategy().generations().differ(new, old) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         meta::metadata(new).insert("generation".into(), generation.into());

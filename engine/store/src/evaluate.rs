@@ -46,7 +46,9 @@ impl Tentative<'_> {
             return (TxnResult { succeeded, revision: self.head, current }, None);
         }
         let revision = self.head + 1;
-        let events: Vec<Event> = txn.then.iter().filter_map(|op| self.event(op, revision)).collect();
+        // Kept for as long as watchers may ask for it, so of the size it needs.
+        let mut events = Vec::with_capacity(txn.then.len());
+        events.extend(txn.then.iter().filter_map(|op| self.event(op, revision)));
         let commit = (!events.is_empty()).then(|| Commit { revision, events });
         if let Some(commit) = &commit {
             self.head = revision;

@@ -173,6 +173,7 @@ impl Environment {
 
     fn context(&self) -> Context<'_> {
         let mut context = Context::default().with_all();
+        shipway_schema::expression::register(&mut context);
         functions::register(&mut context, &self.meter, &self.variables, &self.memo);
         if let Some(asker) = &self.asker {
             asker.register(&mut context);

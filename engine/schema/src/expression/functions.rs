@@ -23,6 +23,11 @@ pub(super) const ONLY: &str = "@only";
 /// The only item of the only list in a list as an optional.
 pub(super) const INNER: &str = "@inner";
 
+/// Whether only expanded macros call the function; its name cannot be written.
+pub fn is_expanded(function: &str) -> bool {
+    [PAIRS, INSERT, MERGE, SORT, PRESENT, ONLY, INNER].contains(&function)
+}
+
 type Made = Result<Value, ExecutionError>;
 
 /// Adds the functions to a context.

@@ -6,5 +6,5 @@
 mod functions;
 mod macros;
 
-pub use functions::register;
+pub use functions::{is_expanded, register};
 pub use macros::expand;

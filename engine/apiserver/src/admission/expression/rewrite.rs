@@ -7,6 +7,8 @@ use kube_cel::cel::common::ast::{
     CallExpr, EntryExpr, Expr, IdedEntryExpr, LiteralValue, MapEntryExpr, MapExpr, SelectExpr, StructExpr, operators,
 };
 
+use shipway_schema::expression::{expand, is_expanded};
+
 /// How deep an expression may be once it is parsed, its variables and theirs included.
 const DEPTH: usize = 80;
 /// Charges a step of a loop.
@@ -101,8 +103,9 @@ fn check_name(value: &IdedExpr, expected: &str) -> Result<(), String> {
 }
 
 impl Rewriter<'_> {
-    fn walk(&self, node: IdedExpr, depth: usize) -> Result<IdedExpr, String> {
+    fn walk(&self, mut node: IdedExpr, depth: usize) -> Result<IdedExpr, String> {
         self.reach(depth)?;
+        expand(&mut node)?;
         let id = node.id;
         let walk = |node: IdedExpr| self.walk(node, depth + 1);
         let ided = |expr| IdedExpr { id, expr };
@@ -140,7 +143,7 @@ impl Rewriter<'_> {
 
     fn call(&self, id: u64, mut inner: CallExpr, depth: usize) -> Result<IdedExpr, String> {
         let plain = PLAIN.contains(&inner.func_name.as_str());
-        if inner.func_name.starts_with('@') && !plain {
+        if inner.func_name.starts_with('@') && !plain && !is_expanded(&inner.func_name) {
             return Err(format!("undeclared reference to '{}'", inner.func_name));
         }
         if inner.func_name == operators::OPT_SELECT {

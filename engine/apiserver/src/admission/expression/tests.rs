@@ -38,6 +38,12 @@ fn expressions_read_objects() {
         "sets.contains(['a', 'b'], ['a'])",
         "object.spec.replicas > 2 ? true : false",
         "'%s-%d'.format([object.metadata.name, object.spec.replicas]) == 'web-3'",
+        "object.spec.containers.sortBy(c, c.image).map(c, c.name) == ['a', 'b']",
+        "object.spec.containers.all(at, c, at < 2 && c.name != '')",
+        "object.metadata.labels.all(key, value, key.endsWith('tier') && value == 'front')",
+        "object.spec.containers.transformMap(at, c, c.name)[1] == 'b'",
+        "object.?spec.replicas.optMap(n, n + 1).orValue(0) == 4",
+        "cel.bind(n, object.spec.replicas, n * n == 9)",
     ];
     for text in holding {
         assert_eq!(test(text, &object), Ok(true), "{text}");
