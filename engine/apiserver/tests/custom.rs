@@ -511,7 +511,7 @@ async fn discovery_and_schemas_know_the_kind_at_once() {
     cluster.put(&format!("{DEFINITIONS}/crontabs.stable.example.com"), &changed).await.ok();
     let begun = Instant::now();
     while hash(&cluster.get("/openapi/v3").await.ok()) == Some(before.clone()) {
-        assert!(begun.elapsed() < Duration::from_secs(1), "the hash follows the schema");
+        assert!(begun.elapsed() < Duration::from_secs(5), "the hash follows the schema");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -271,26 +271,37 @@ mod tests {
     }
 
     /// One binding a user, a quarter of them in namespaces, as many roles; the caller has a few of its own.
-    #[test]
-    fn a_decision_among_a_thousand_bindings_takes_microseconds() {
-        const ROUNDS: u32 = 10_000;
+    fn crowd(bindings: usize) -> Index {
         let mut index = Index::default();
-        for number in 0..1000 {
+        for number in 0..bindings {
             let (name, place) = (format!("r{number}"), if number % 4 == 0 { "team/" } else { "" });
             index.put(usize::from(!place.is_empty()), &object(&format!("{place}{name}"), &role("get")));
             let kind = if place.is_empty() { "ClusterRole" } else { "Role" };
-            let subjects = json!([{"kind": "User", "name": format!("u{number}")}, {"kind": "Group", "name": format!("g{}", number % 100)}]);
+            let group = format!("g{}", number % (bindings / 10));
+            let subjects = json!([{"kind": "User", "name": format!("u{number}")}, {"kind": "Group", "name": group}]);
             let table = if place.is_empty() { 2 } else { 3 };
             index.put(table, &object(&format!("{place}b{number}"), &binding(kind, &name, &subjects)));
         }
+        index
+    }
+
+    /// The quickest of many batches: what the machine does beside them does not count.
+    fn decides_in(index: &Index) -> std::time::Duration {
         let identity = Identity::new("u7", &["g1", "g2", "system:serviceaccounts", "system:authenticated"]);
-        let began = std::time::Instant::now();
-        for _ in 0..ROUNDS {
-            assert!(std::hint::black_box(allows(&index, &identity, "get", "team")));
-            assert!(!std::hint::black_box(allows(&index, &identity, "create", "team")));
-        }
-        let each = began.elapsed() / (2 * ROUNDS);
-        println!("{each:?} a decision");
-        assert!(each < std::time::Duration::from_micros(100), "{each:?}");
+        let batch = || {
+            let began = std::time::Instant::now();
+            for _ in 0..100 {
+                assert!(std::hint::black_box(allows(index, &identity, "get", "team")));
+                assert!(!std::hint::black_box(allows(index, &identity, "create", "team")));
+            }
+            began.elapsed()
+        };
+        std::iter::repeat_with(batch).take(50).min().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_decision_among_a_thousand_bindings_takes_no_longer_than_among_a_hundred() {
+        let (few, many) = (decides_in(&crowd(100)), decides_in(&crowd(1000)));
+        assert!(many < few * 4, "{few:?} among a hundred, {many:?} among a thousand");
     }
 }
