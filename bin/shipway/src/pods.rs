@@ -15,7 +15,19 @@ pub(crate) fn slim(pod: &mut Pod) {
         volumes.retain(claims);
         volumes.shrink_to_fit();
     }
-    spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()).for_each(slim_container);
+    for containers in std::iter::once(&mut spec.containers).chain(&mut spec.init_containers) {
+        containers.retain(asks);
+        containers.shrink_to_fit();
+        containers.iter_mut().for_each(slim_container);
+    }
+}
+
+/// Whether the container asks for anything that a node may lack, or has a port that a service may name. One is 2 kB.
+fn asks(container: &Container) -> bool {
+    let resources = container.resources.as_ref();
+    let requests = resources.is_some_and(|it| it.requests.as_ref().is_some_and(|requests| !requests.is_empty()));
+    let claims = resources.is_some_and(|it| it.claims.as_ref().is_some_and(|claims| !claims.is_empty()));
+    requests || claims || container.ports.as_ref().is_some_and(|ports| !ports.is_empty())
 }
 
 /// Whether where the pod may run depends on the volume.
@@ -44,7 +56,8 @@ mod tests {
                 "nodeSelector": {"disk": "fast"},
                 "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}, {"name": "tmp", "emptyDir": {}}],
                 "containers": [{"name": "c", "env": [{"name": "A", "value": "1"}], "ports": [{"containerPort": 80}],
-                    "resources": {"requests": {"cpu": "1"}}}],
+                    "resources": {"requests": {"cpu": "1"}}}, {"name": "idle", "resources": {}}],
+                "initContainers": [{"name": "first"}],
             },
         }))
         .unwrap();
@@ -56,6 +69,7 @@ mod tests {
                 "nodeSelector": {"disk": "fast"},
                 "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
                 "containers": [{"name": "c", "ports": [{"containerPort": 80}], "resources": {"requests": {"cpu": "1"}}}],
+                "initContainers": [],
             },
         });
         assert_eq!(serde_json::to_value(&pod).unwrap(), kept);

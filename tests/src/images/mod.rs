@@ -16,6 +16,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::{Instance, target};
+use package::Unavailable;
 use recipe::Recipe;
 
 /// Part of the name of every archive; changes with what the recipes make.
@@ -61,6 +62,12 @@ impl Image {
         let recipe = self.recipe(&folder).with_context(|| format!("cannot make the image {self:?}"))?;
         archive::write(&recipe, self.names(), &path)?;
         Ok(path)
+    }
+
+    /// Why the image cannot be made on this machine, if what it consists of cannot be fetched.
+    pub fn unavailable(self) -> Option<String> {
+        let error = self.archive().err()?;
+        error.chain().any(<dyn std::error::Error + 'static>::is::<Unavailable>).then(|| format!("{error:#}"))
     }
 
     fn recipe(self, folder: &Path) -> Result<Recipe> {

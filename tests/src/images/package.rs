@@ -5,6 +5,18 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+/// What an image is made of cannot be had on this machine; it is nobody's fault here.
+#[derive(Debug)]
+pub(super) struct Unavailable(String);
+
+impl std::fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unavailable {}
+
 /// The folder that holds what the package holds.
 pub(super) fn unpacked(name: &str, cache: &Path) -> Result<PathBuf> {
     let folder = cache.join("packages").join(name);
@@ -15,8 +27,9 @@ pub(super) fn unpacked(name: &str, cache: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(&fetched)?;
     if fetch(name, &fetched).is_err() {
         // The lists of a fresh machine are empty.
-        run(Command::new("apt-get").args(["update", "--quiet=2"]))?;
-        fetch(name, &fetched)?;
+        let updated = run(Command::new("apt-get").args(["update", "--quiet=2"]));
+        let fetched = updated.and_then(|()| fetch(name, &fetched));
+        fetched.map_err(|error| Unavailable(format!("Debian's package {name} cannot be fetched: {error:#}")))?;
     }
     let file = file_in(&fetched)?;
     let half = folder.join("half");

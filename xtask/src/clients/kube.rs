@@ -29,6 +29,10 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// The ignored tests of the published crates.
 pub(crate) fn tests(_: &Options) -> Result<Ran> {
     let work = workspace()?;
+    let fetched = cargo(&work).args(["fetch", "--quiet"]).output()?;
+    if !fetched.status.success() {
+        return Ok(Ran::Unavailable(last_lines(&text(&fetched.stderr))));
+    }
     // Built as a whole and run by themselves: cargo takes features of several packages for a whole workspace only.
     let mut build = cargo(&work);
     build.args(["test", "--workspace", "--lib", "--no-run", "--message-format=json", "--features", FEATURES]);

@@ -97,7 +97,8 @@ pub(crate) fn clients(words: &[String]) -> Result<()> {
         if !options.only.is_empty() && !options.only.iter().any(|only| only == name) {
             continue;
         }
-        match suite(&options) {
+        let missing = Image::ALL.into_iter().find_map(Image::unavailable);
+        match missing.map_or_else(|| suite(&options), |why| Ok(Ran::Unavailable(why))) {
             Ok(Ran::Tests(judged)) => table.push(tally(name, &judged, &known, &mut news)),
             Ok(Ran::Unavailable(why)) if needs_all() => {
                 news.push(format!("{name}: cannot be run: {why}"));
