@@ -39,6 +39,10 @@ fn a_loaded_image_runs_under_its_public_name_and_is_forgotten() -> Result<()> {
 
 #[test]
 fn an_archive_comes_from_the_standard_input_and_a_bad_one_is_refused() -> Result<()> {
+    if let Some(why) = Image::Busybox.unavailable() {
+        println!("skipped: {why}");
+        return Ok(());
+    }
     let instance = Instance::new()?;
     let archive = std::fs::read(Image::Busybox.archive()?)?;
     let load = |bytes: &[u8]| -> Result<(bool, String)> {
