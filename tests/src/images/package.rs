@@ -27,7 +27,7 @@ pub(super) fn unpacked(name: &str, cache: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(&fetched)?;
     if fetch(name, &fetched).is_err() {
         // The lists of a fresh machine are empty.
-        let updated = run(Command::new("apt-get").args(["update", "--quiet=2"]));
+        let updated = run(apt().args(["update", "--quiet=2"]));
         let fetched = updated.and_then(|()| fetch(name, &fetched));
         fetched.map_err(|error| Unavailable(format!("Debian's package {name} cannot be fetched: {error:#}")))?;
     }
@@ -39,7 +39,14 @@ pub(super) fn unpacked(name: &str, cache: &Path) -> Result<PathBuf> {
 }
 
 fn fetch(name: &str, folder: &Path) -> Result<()> {
-    run(Command::new("apt-get").args(["download", "--quiet=2", name]).current_dir(folder))
+    run(apt().args(["download", "--quiet=2", name]).current_dir(folder))
+}
+
+/// One that gives up soon where there is no network.
+fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command.args(["-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20"]);
+    command
 }
 
 fn file_in(folder: &Path) -> Result<PathBuf> {

@@ -93,12 +93,12 @@ pub(crate) fn clients(words: &[String]) -> Result<()> {
     let known = Known::read()?;
     let mut table = vec![["suite", "passed", "failed", "known", "skipped"].map(str::to_owned)];
     let mut news = Vec::new();
+    let missing = Image::ALL.into_iter().find_map(Image::unavailable);
     for (name, suite) in SUITES {
         if !options.only.is_empty() && !options.only.iter().any(|only| only == name) {
             continue;
         }
-        let missing = Image::ALL.into_iter().find_map(Image::unavailable);
-        match missing.map_or_else(|| suite(&options), |why| Ok(Ran::Unavailable(why))) {
+        match missing.clone().map_or_else(|| suite(&options), |why| Ok(Ran::Unavailable(why))) {
             Ok(Ran::Tests(judged)) => table.push(tally(name, &judged, &known, &mut news)),
             Ok(Ran::Unavailable(why)) if needs_all() => {
                 news.push(format!("{name}: cannot be run: {why}"));
