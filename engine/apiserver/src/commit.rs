@@ -70,8 +70,8 @@ pub(crate) struct Write<'a> {
 
 /// How a write ended.
 pub(crate) enum Outcome {
-    /// It is durable.
-    Done(Revision),
+    /// It is durable; this is what was stored, or, under the deletion's revision, what was deleted.
+    Done(Arc<Object>),
     /// The object is not what it was; this is what it is.
     Raced(Option<KeyValue>),
     /// A guard changed.
@@ -102,12 +102,18 @@ impl Write<'_> {
         for (counted, value) in &self.charge.writes {
             txn = txn.put(counted.clone(), value.clone());
         }
-        txn = match self.new {
-            Some(object) => txn.put(key, canonical(object)),
+        let new = self.new.map(|object| Bytes::from(canonical(object)));
+        txn = match &new {
+            Some(value) => txn.put(key, value.clone()),
             None => txn.delete(key),
         };
         let result = store.txn(txn).await?;
-        Ok(if result.succeeded { Outcome::Done(result.revision) } else { self.obstacle(result.current, &taken) })
+        if !result.succeeded {
+            return Ok(self.obstacle(result.current, &taken));
+        }
+        let value = new.or_else(|| self.old.map(|object| canonical(object).into())).unwrap_or_default();
+        let object = Object::stored(&self.place.key(), value, result.revision);
+        object.map(|object| Outcome::Done(Arc::new(object))).map_err(ApiError::Internal)
     }
 
     fn obstacle(&self, current: Vec<Option<KeyValue>>, taken: &[&String]) -> Outcome {
@@ -126,13 +132,6 @@ impl Write<'_> {
         let lost: Vec<String> = lost.map(|(claim, _)| (*claim).clone()).collect();
         // What is left are the quotas, whose counts have moved where nothing else has.
         if lost.is_empty() { Outcome::GuardMoved } else { Outcome::Taken(lost) }
-    }
-
-    /// The object that the write made.
-    pub(crate) fn object(&self, revision: Revision) -> Result<Arc<Object>, ApiError> {
-        let value = self.new.or(self.old).map(canonical).unwrap_or_default();
-        let object = Object::stored(&self.place.key(), value, revision);
-        object.map(Arc::new).map_err(ApiError::Internal)
     }
 }
 

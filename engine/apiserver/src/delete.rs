@@ -236,7 +236,7 @@ pub(crate) async fn delete(call: &Call, place: &Place, options: &DeleteOptions) 
         let (new, expected) = (marked.as_ref(), live.revision);
         let write = Write { place, expected, old: Some(&old), new, guards: &[], charge: &charge };
         match write.commit(&**cache.store()).await? {
-            Outcome::Done(revision) => return Ok(Deleted { object: write.object(revision)?, gone }),
+            Outcome::Done(object) => return Ok(Deleted { object, gone }),
             Outcome::Raced(Some(kv)) => live = Arc::new(read(&place.key(), &kv)?),
             Outcome::Raced(None) => return Err(missing()),
             Outcome::GuardMoved | Outcome::Taken(_) => cache.catch_up().await?,

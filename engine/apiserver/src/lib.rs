@@ -11,6 +11,7 @@ mod aggregate;
 mod allocate;
 mod audit;
 mod authorize;
+mod background;
 mod body;
 mod bootstrap;
 mod cache;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -14,7 +14,6 @@ use http_body_util::BodyExt;
 use shipway_schema::Registry;
 use shipway_store::Store;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower::util::BoxCloneSyncService;
 
@@ -24,6 +23,7 @@ use crate::aggregate::{self, Aggregation, FrontProxy};
 use crate::allocate::Ranges;
 use crate::audit::{Audit, AuditConfig};
 use crate::authorize::Authorizer;
+use crate::background::Background;
 use crate::body::{Body, BoxError};
 use crate::bootstrap;
 use crate::cache::{Cache, Table};
@@ -87,7 +87,7 @@ struct Inner {
     admission: Chain,
     nodes: RwLock<HashMap<String, NodeService>>,
     /// Feeds the cache; joined by [`ApiServer::close`].
-    feed: Mutex<Option<JoinHandle<()>>>,
+    feed: Background,
     /// Ends what in-process callers still read when the server goes.
     closing: CancellationToken,
 }
@@ -95,11 +95,6 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.closing.cancel();
-        self.kinds.abort();
-        self.aggregation.abort();
-        if let Some(feed) = self.feed.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            feed.abort();
-        }
     }
 }
 
@@ -126,7 +121,8 @@ impl ApiServer {
         let aggregation = Aggregation::new(&registry, &cache, behind, config.front_proxy.clone())?;
         let admission = Chain::new(&cache);
         let follower = cache.clone();
-        let feed = tokio::spawn(async move { follower.follow(watcher).await });
+        let feed = Background::default();
+        feed.start(async move { follower.follow(watcher).await });
         let ranges = Ranges { addresses: config.service_subnet, node_ports: config.node_port_range.clone() };
         let closing = CancellationToken::new();
         let inner = Inner {
@@ -145,7 +141,7 @@ impl ApiServer {
             aggregation,
             admission,
             nodes: RwLock::default(),
-            feed: Mutex::new(Some(feed)),
+            feed,
             closing,
         };
         let server = Self(Arc::new(inner));
@@ -185,13 +181,8 @@ impl ApiServer {
         self.0.closing.cancel();
         self.0.kinds.stop().await;
         self.0.aggregation.stop().await;
-        let feed = self.0.feed.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.0.cache.lose();
-        if let Some(feed) = feed {
-            feed.abort();
-            // It was aborted: how it ended says nothing.
-            drop(feed.await);
-        }
+        self.0.feed.stop().await;
         if let Some(audit) = &self.0.audit {
             audit.close().await;
         }

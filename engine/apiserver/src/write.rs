@@ -9,7 +9,6 @@ use std::sync::Arc;
 use serde_json::Value;
 use shipway_schema::patch::{Manager, track_update};
 use shipway_schema::{FieldError, apply_defaults, isolate};
-use shipway_store::Revision;
 
 use crate::ApiServer;
 use crate::admission::{self, Request};
@@ -23,7 +22,7 @@ use crate::custom;
 use crate::decode::identify;
 use crate::error::ApiError;
 use crate::meta;
-use crate::object::Object;
+use crate::object::{Object, canonical};
 use crate::rbac::check_escalation;
 
 /// How often a change is run again after it lost a race.
@@ -162,8 +161,8 @@ async fn insert(call: &Call, place: &Place, object: &Value, avoid: &mut HashSet<
     let stored = convert::stored(server.webhooks(), place.resource(), object).await?;
     let write = Write { place, expected: 0, old: None, new: Some(&stored), guards: &guards, charge: &charge };
     Ok(match write.commit(&**server.cache().store()).await? {
-        Outcome::Done(revision) => {
-            let made = written(server, &write, object, revision).await?;
+        Outcome::Done(made) => {
+            let made = written(server, &write, object, made).await?;
             drop(charge);
             Inserted::Done(admission::written(call, place, made).await?)
         }
@@ -181,11 +180,16 @@ async fn written(
     server: &ApiServer,
     write: &Write<'_>,
     object: &Value,
-    revision: Revision,
+    made: Arc<Object>,
 ) -> Result<Arc<Object>, ApiError> {
-    match write.new.filter(|stored| stored["apiVersion"] != object["apiVersion"]) {
-        Some(_) => convert::one(server.webhooks(), write.place.resource(), write.object(revision)?).await,
-        None => Write { new: Some(object), ..*write }.object(revision),
+    match write.new {
+        Some(stored) if stored["apiVersion"] == object["apiVersion"] => Ok(made),
+        Some(_) => convert::one(server.webhooks(), write.place.resource(), made).await,
+        // A change that ends the object shows what it came to.
+        None => {
+            let object = Object::stored(&write.place.key(), canonical(object), made.revision);
+            object.map(Arc::new).map_err(ApiError::Internal)
+        }
     }
 }
 
@@ -262,15 +266,15 @@ pub(crate) async fn modify(call: &Call, place: &Place, change: Change<'_>) -> Re
         let left = (!gone).then_some(&new);
         let counted = admission::charge(&request, left).await?;
         if call.is_dry_run()? {
-            let object = Object::stored(&place.key(), crate::object::canonical(&new), live.revision);
+            let object = Object::stored(&place.key(), canonical(&new), live.revision);
             return object.map(Arc::new).map_err(ApiError::Internal);
         }
         let stored = convert::stored(call.server.webhooks(), place.resource(), &new).await?;
         let left = (!gone).then_some(&stored);
         let write = Write { place, expected: live.revision, old: Some(&old), new: left, guards: &[], charge: &counted };
         match write.commit(&**cache.store()).await? {
-            Outcome::Done(revision) => {
-                let object = written(&call.server, &write, &new, revision).await?;
+            Outcome::Done(made) => {
+                let object = written(&call.server, &write, &new, made).await?;
                 drop(counted);
                 return if gone { Ok(object) } else { admission::written(call, place, object).await };
             }

@@ -22,9 +22,9 @@ use futures::FutureExt;
 use http::Response;
 use shipway_schema::Registry;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
 
 use crate::ApiServer;
+use crate::background::Background;
 use crate::body::Body;
 use crate::cache::{Cache, Table};
 use crate::derived::Derived;
@@ -57,7 +57,7 @@ pub(crate) struct Aggregation {
     /// What the last check of each route found, by the objects' names.
     found: Mutex<HashMap<Arc<str>, Found>>,
     woken: Arc<Notify>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    task: Background,
 }
 
 impl Aggregation {
@@ -76,7 +76,7 @@ impl Aggregation {
             front,
             found: Mutex::default(),
             woken: Arc::default(),
-            task: Mutex::default(),
+            task: Background::default(),
         })
     }
 
@@ -86,7 +86,7 @@ impl Aggregation {
         changes.mark_changed();
         let mut services = self.services.changes();
         let (server, woken) = (server.downgrade(), self.woken.clone());
-        let task = tokio::spawn(async move {
+        self.task.start(async move {
             let mut after = None;
             loop {
                 if !next(&mut changes, &mut services, &woken, after).await {
@@ -98,7 +98,6 @@ impl Aggregation {
                 tokio::time::sleep(PAUSE).await;
             }
         });
-        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
     /// Says that something the task depends on has changed.
@@ -114,21 +113,9 @@ impl Aggregation {
         self.wake();
     }
 
-    /// Ends the task without waiting for it.
-    pub(crate) fn abort(&self) {
-        if let Some(task) = self.task.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            task.abort();
-        }
-    }
-
     /// Ends the task; when this returns it holds nothing any more.
     pub(crate) async fn stop(&self) {
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(task) = task {
-            task.abort();
-            // It was aborted: how it ended says nothing.
-            drop(task.await);
-        }
+        self.task.stop().await;
     }
 }
 

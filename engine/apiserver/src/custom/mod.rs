@@ -17,10 +17,10 @@ use futures::future::{BoxFuture, FutureExt, select_all};
 use shipway_schema::Resource;
 use shipway_store::Revision;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::ApiServer;
+use crate::background::Background;
 use crate::cache::Table;
 use crate::commit::Place;
 use crate::error::ApiError;
@@ -40,7 +40,7 @@ pub(crate) struct Kinds {
     known: Mutex<Known>,
     /// What ends when a kind is served no more, or otherwise, by its fingerprint.
     served: RwLock<HashMap<u64, CancellationToken>>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    task: Background,
 }
 
 impl Kinds {
@@ -50,7 +50,7 @@ impl Kinds {
         let mut changes = table.changes();
         changes.mark_changed();
         let server = server.downgrade();
-        let task = tokio::spawn(async move {
+        self.task.start(async move {
             let mut waiting: Vec<watch::Receiver<u64>> = Vec::new();
             let mut failed = false;
             loop {
@@ -67,7 +67,6 @@ impl Kinds {
                 };
             }
         });
-        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
     /// Is cancelled when the kind is served no more, or is another: with other fields, versions or conversions. What was
@@ -102,21 +101,9 @@ impl Kinds {
         });
     }
 
-    /// Ends the task without waiting for it.
-    pub(crate) fn abort(&self) {
-        if let Some(task) = self.task.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            task.abort();
-        }
-    }
-
     /// Ends the task; when this returns it holds nothing any more.
     pub(crate) async fn stop(&self) {
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(task) = task {
-            task.abort();
-            // It was aborted: how it ended says nothing.
-            drop(task.await);
-        }
+        self.task.stop().await;
     }
 }
 
