@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use shipway_schema::selector::LabelSelector;
 
 use crate::ApiServer;
-use crate::admission::{self, Operation};
+use crate::admission::{self, Operation, Request};
 use crate::cache::Table;
 use crate::call::Call;
 use crate::clock;
@@ -31,6 +31,9 @@ pub(crate) async fn evict(call: &Call, place: &Place) -> Result<(), ApiError> {
         return Err(ApiError::BadRequest("name in URL does not match name in Eviction object".into()));
     }
     let options = DeleteOptions::of_eviction(call, &eviction)?;
+    // Before a budget is spent: who may not delete the pod does not make it poorer.
+    let pod = place.table.get(&place.key()).ok_or_else(|| ApiError::NotFound(place.about()))?.value();
+    admission::restrict(&Request::delete(call, place, &pod, options.is_dry_run()))?;
     take(&call.server, place, options.is_dry_run()).await?;
     delete(call, place, &options).await.map(drop)
 }

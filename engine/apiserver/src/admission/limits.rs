@@ -180,6 +180,11 @@ fn set(container: &mut Value, field: &str, amounts: &Map<String, Value>) -> Vec<
     missing.into_iter().cloned().collect()
 }
 
+/// Refuses to make a pod's containers larger or smaller than they may be.
+pub(super) fn check_resize(request: &Request<'_>, object: &Value) -> Result<(), ApiError> {
+    if request.subresource == "resize" { check(request, object) } else { Ok(()) }
+}
+
 /// Refuses pods and claims outside the limits.
 pub(super) fn check(request: &Request<'_>, object: &Value) -> Result<(), ApiError> {
     let limits = limits(request);

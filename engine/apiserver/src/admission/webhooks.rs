@@ -208,10 +208,11 @@ async fn run(request: &Request<'_>, hook: &Hook, object: Option<&mut Value>) -> 
         return Err(denial.into());
     }
     let (Some(patch), Some(object)) = (answer.patch, object) else { return Ok(Some(false)) };
-    let before = object.clone();
-    *object = patched(request, &before, &patch, other.as_deref())
+    let next = patched(request, object, &patch, other.as_deref())
         .map_err(|why| ApiError::Internal(format!("patch of webhook {:?}: {why}", hook.name)))?;
-    Ok(Some(*object != before))
+    let changed = next != *object;
+    *object = next;
+    Ok(Some(changed))
 }
 
 /// The object as a webhook wants it, made fit to be stored.

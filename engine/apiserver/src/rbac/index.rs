@@ -116,8 +116,9 @@ impl Fold for Index {
             return;
         }
         let namespace = namespace(key);
+        let subjects = self.bound.remove(key);
         let Some(scope) = self.scopes.get_mut(namespace) else { return };
-        for subject in self.bound.remove(key).into_iter().flatten() {
+        for subject in subjects.into_iter().flatten() {
             let (grants, name) = scope.of(&subject);
             if let Some(own) = grants.get_mut(name) {
                 own.retain(|grant| *grant.binding != *key);

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Cluster, PODS, Reply, pod};
+use shipway_apiserver::Identity;
+
+use crate::common::{Cluster, PODS, Reply, pod, request};
 
 const BUDGETS: &str = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
 
@@ -102,4 +104,20 @@ async fn what_nobody_has_counted_yet_or_twice_is_refused() {
     assert_eq!(evict(&cluster, "a").await.failure(), (500, several.to_owned()));
     let other = cluster.post(&format!("{PODS}/a/eviction"), &json!({"metadata": {"name": "b"}})).await;
     assert_eq!(other.failure(), (400, "name in URL does not match name in Eviction object".to_owned()));
+}
+
+#[tokio::test]
+async fn a_node_spends_no_budget_of_pods_that_run_elsewhere() {
+    let cluster = Cluster::new().await;
+    running(&cluster, "a", "True").await;
+    budget(&cluster, "q", 1, 2, &json!({})).await;
+    let body = json!({"metadata": {"name": "a"}}).to_string();
+    let ask = |node: &str| {
+        let asked = request("POST", &format!("{PODS}/a/eviction"), "application/json", body.clone());
+        cluster.send(Identity::node(node), asked)
+    };
+    assert_eq!(ask("beta").await.code, 403);
+    let untouched = cluster.get(&format!("{BUDGETS}/q")).await.ok();
+    assert_eq!(untouched["status"]["disruptionsAllowed"], 1);
+    assert_eq!(ask("alpha").await.code, 201);
 }

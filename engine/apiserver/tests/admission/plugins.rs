@@ -151,6 +151,9 @@ async fn limit_ranges_bound_pods_ratios_and_claims() {
         let (code, message) = cluster.post(PODS, &sized("b", requests, limits)).await.failure();
         assert_eq!((code, message), (403, format!("pods \"b\" is forbidden: {why}")));
     }
+    let larger = json!({"spec": {"containers": [{"name": "main", "resources": {"limits": {"cpu": "3"}}}]}});
+    let (code, message) = cluster.patch(&format!("{PODS}/a/resize"), "strategic-merge", &larger).await.failure();
+    assert_eq!((code, message.contains("maximum cpu usage per Pod is 2, but limit is 3")), (403, true), "{message}");
     let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
     let claim = |size: &str| {
         json!({"metadata": {"name": "c"}, "spec": {"storageClassName": "x",
@@ -215,6 +218,11 @@ async fn pod_security_enforces_warns_and_looks_into_templates() {
     assert_eq!(message, refused);
     let reply = cluster.post(&pods, &pod("a", &json!({}))).await;
     reply.ok();
+    let joining = json!({"spec": {"ephemeralContainers": [
+        {"name": "late", "image": "busybox", "securityContext": {"privileged": true}}]}});
+    let late = cluster.patch(&format!("{pods}/a/ephemeralcontainers"), "strategic-merge", &joining).await;
+    let (code, message) = late.failure();
+    assert_eq!((code, message.contains("privileged (container \"late\"")), (403, true), "{message}");
     let warning = reply.headers["warning"].to_str().unwrap();
     let expected = "299 - \"would violate PodSecurity \\\"restricted:latest\\\": allowPrivilegeEscalation != false (container \
                     \\\"main\\\" must set securityContext.allowPrivilegeEscalation=false), unrestricted capabilities";

@@ -138,6 +138,11 @@ fn quoted(values: impl IntoIterator<Item = String>) -> String {
     values.join(", ")
 }
 
+/// The same for a container that joins a pod later.
+pub(super) fn check_ephemeral(request: &Request<'_>, object: &Value) -> Result<(), ApiError> {
+    if request.subresource == "ephemeralcontainers" { check(request, object) } else { Ok(()) }
+}
+
 /// Refuses pods that break what their namespace enforces, and speaks up for what it warns of.
 pub(super) fn check(request: &Request<'_>, object: &Value) -> Result<(), ApiError> {
     let Some(namespace) = request.namespace().and_then(|name| request.call.server.namespaces().get(name)) else {

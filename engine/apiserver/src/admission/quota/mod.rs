@@ -87,8 +87,8 @@ pub(crate) async fn charge(request: &Request<'_>, new: Option<&Value>) -> Result
     }
     if redefines && let Some((key, _)) = charge.guards.first() {
         // Whoever has not seen this quota yet is stopped by its namespace having moved.
-        let live = server.namespaces().get(namespace).map(|live| canonical(&live.value()));
-        charge.writes.extend(live.map(|live| (key.clone(), Bytes::from(live))));
+        let live = server.namespaces().get(namespace);
+        charge.writes.extend(live.map(|live| (key.clone(), live.content().clone())));
     }
     Ok(charge)
 }
