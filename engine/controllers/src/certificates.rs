@@ -22,7 +22,7 @@ use serde_json::json;
 use shipway_driver::{Queue, cached, drive};
 use tokio_util::sync::CancellationToken;
 
-use crate::owned::is_stale;
+use crate::owned::ignore_stale;
 use crate::world::World;
 
 /// Turns a request in PEM form, the uses it is for and the time it is valid into a certificate in PEM form, or says why not.
@@ -84,7 +84,7 @@ impl Desk {
                 self.sign(request).await?;
             } else if let Some(why) = approval::reason(&self.client, request).await? {
                 let patch = change(request, &json!({ "conditions": with(request, "Approved", "AutoApproved", why) }));
-                passing(self.api.patch_approval(&request.name_any(), &PatchParams::default(), &patch).await)?;
+                ignore_stale(self.api.patch_approval(&request.name_any(), &PatchParams::default(), &patch).await)?;
             }
         }
         Ok(left)
@@ -102,12 +102,12 @@ impl Desk {
             Err(why) => json!({ "conditions": with(request, "Failed", "SignerValidationFailure", &why) }),
         };
         let (name, patch) = (request.name_any(), change(request, &status));
-        passing(self.api.patch_status(&name, &PatchParams::default(), &patch).await)
+        ignore_stale(self.api.patch_status(&name, &PatchParams::default(), &patch).await)
     }
 
     async fn remove(&self, request: &CertificateSigningRequest) -> Result<(), kube::Error> {
         let this = Preconditions { uid: request.uid(), ..Preconditions::default() };
-        passing(self.api.delete(&request.name_any(), &DeleteParams::default().preconditions(this)).await)
+        ignore_stale(self.api.delete(&request.name_any(), &DeleteParams::default().preconditions(this)).await)
     }
 }
 
@@ -147,12 +147,4 @@ fn with(
 /// A change of the status of a request that is as it was seen.
 fn change(request: &CertificateSigningRequest, status: &serde_json::Value) -> Patch<serde_json::Value> {
     Patch::Merge(json!({ "metadata": { "resourceVersion": request.metadata.resource_version }, "status": status }))
-}
-
-/// What lost against another change is looked at again when the watch shows that.
-fn passing<T>(written: Result<T, kube::Error>) -> Result<(), kube::Error> {
-    match written {
-        Err(error) if !is_stale(&error) => Err(error),
-        _ => Ok(()),
-    }
 }

@@ -10,14 +10,17 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::runtime::reflector::Store;
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
-use shipway_driver::EventKind;
+use shipway_driver::{Change, EventKind, Queue};
 use tokio_util::sync::CancellationToken;
 
 use crate::Key;
-use crate::owned::{Expected, UNSEEN_LIMIT, controller_reference, is_controlled_by, is_orphan, is_stale};
-use crate::world::{World, find};
+use crate::owned::{
+    Expected, UNSEEN_LIMIT, Unseen, controller_reference, ignore_stale, is_controlled_by, is_orphan, is_stale,
+};
+use crate::world::{World, controller_of, find, wake};
 
 /// The annotation that numbers revisions.
 const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -26,25 +29,55 @@ const TEMPLATE_HASH: &str = "pod-template-hash";
 
 /// Keeps all deployments as they should be, until stopped.
 pub(crate) async fn run(world: World, stop: CancellationToken) {
-    let queue = world.queues.deployments.clone();
-    world.reconcile(queue, 2, stop, reconcile).await;
+    let queue = Arc::new(Queue::new());
+    let (deployments, sets) = (world.cache::<Deployment>(), world.cache::<ReplicaSet>());
+    let seen = Seen { deployments: deployments.store(), sets: sets.store(), unseen: Arc::default() };
+    wake(&deployments, &queue);
+    let (woken, unseen) = (queue.clone(), seen.unseen.clone());
+    sets.listen(move |change| {
+        let set = change.object();
+        unseen.saw(set.metadata.uid.as_deref());
+        if let Some(owner) = controller_of(&**set, "Deployment") {
+            woken.add(owner);
+        }
+    });
+    let (woken, sets) = (queue.clone(), seen.sets.clone());
+    world.pods.listen(move |change| {
+        // Who recreates waits for the last old pod to be gone, which changes no status.
+        if let Change::Deleted(pod) = change
+            && let Some(set) = controller_of(&**pod, "ReplicaSet").and_then(|owner| find(&sets, &owner))
+            && let Some(owner) = controller_of(&*set, "Deployment")
+        {
+            woken.add(owner);
+        }
+    });
+    world.reconcile(queue, 2, stop, move |world, key| reconcile(world, seen.clone(), key)).await;
 }
 
-async fn reconcile(world: World, key: Key) -> Result<Option<Duration>, kube::Error> {
-    let Some(deployment) = find(&world.deployments, &key) else { return Ok(None) };
+/// What this controller reads.
+#[derive(Clone)]
+struct Seen {
+    deployments: Store<Deployment>,
+    sets: Store<ReplicaSet>,
+    /// Replica sets that were made and that the watch has not shown yet.
+    unseen: Arc<Unseen>,
+}
+
+async fn reconcile(world: World, seen: Seen, key: Key) -> Result<Option<Duration>, kube::Error> {
+    let Some(deployment) = find(&seen.deployments, &key) else { return Ok(None) };
     if deployment.metadata.deletion_timestamp.is_some() {
         return Ok(None);
     }
-    if world.queues.unseen_replica_sets.awaits(&key) {
+    if seen.unseen.awaits(&key) {
         return Ok(Some(UNSEEN_LIMIT));
     }
-    let sets = world.replica_sets.state();
     let uid = deployment.metadata.uid.as_deref();
-    let owned = sets.into_iter().filter(|set| is_controlled_by(&**set, uid)).collect();
+    let owned = seen.sets.state().into_iter().filter(|set| is_controlled_by(&**set, uid)).collect();
     let rollout = Rollout {
         sets: Api::namespaced(world.client.clone(), &key.0),
         deployments: Api::namespaced(world.client.clone(), &key.0),
         world,
+        seen,
         key,
         deployment,
         owned,
@@ -55,6 +88,7 @@ async fn reconcile(world: World, key: Key) -> Result<Option<Duration>, kube::Err
 /// One look at one deployment.
 struct Rollout {
     world: World,
+    seen: Seen,
     key: Key,
     deployment: Arc<Deployment>,
     sets: Api<ReplicaSet>,
@@ -98,8 +132,8 @@ impl Rollout {
         match self.sets.create(&PostParams::default(), &set).await {
             Ok(made) => {
                 let uid = made.metadata.uid.clone().unwrap_or_default();
-                let seen = || find(&self.world.replica_sets, &(self.key.0.clone(), made.name_any())).is_some();
-                self.world.queues.unseen_replica_sets.expect(&self.key, &uid, Expected::Created, seen);
+                let seen = || find(&self.seen.sets, &(self.key.0.clone(), made.name_any())).is_some();
+                self.seen.unseen.expect(&self.key, &uid, Expected::Created, seen);
                 self.tell_scaled(&made, 0, replicas(&made));
                 Ok(())
             }
@@ -176,8 +210,7 @@ impl Rollout {
 
     /// Whether any pod of these replica sets is left, also one that is going.
     fn has_pods(&self, sets: &[Arc<ReplicaSet>]) -> bool {
-        let pods = self.world.pods.state();
-        sets.iter().any(|set| pods.iter().any(|pod| is_controlled_by(&**pod, set.metadata.uid.as_deref())))
+        sets.iter().any(|set| !self.world.pods.of(set.metadata.uid.as_deref().unwrap_or_default()).is_empty())
     }
 
     /// Deletes empty replica sets beyond the history limit, oldest first.
@@ -191,10 +224,7 @@ impl Rollout {
         empty.sort_by_key(|set| revision::number(set));
         let surplus = empty.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
         for set in empty.into_iter().take(surplus) {
-            match self.sets.delete(&set.name_any(), &DeleteParams::default()).await {
-                Err(error) if !is_stale(&error) => return Err(error),
-                _ => {}
-            }
+            ignore_stale(self.sets.delete(&set.name_any(), &DeleteParams::default()).await)?;
         }
         Ok(())
     }
@@ -205,10 +235,8 @@ impl Rollout {
             return Ok(again);
         }
         let patch = Patch::Merge(json!({ "status": status }));
-        match self.deployments.patch_status(&self.key.1, &PatchParams::default(), &patch).await {
-            Err(error) if !is_stale(&error) => Err(error),
-            _ => Ok(again),
-        }
+        ignore_stale(self.deployments.patch_status(&self.key.1, &PatchParams::default(), &patch).await)?;
+        Ok(again)
     }
 }
 

@@ -5,9 +5,11 @@
 //! deployments are expected in the number in which they are there.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec, PodDisruptionBudgetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -15,12 +17,13 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::core::{Selector, SelectorExt};
-use kube::runtime::reflector::Store;
-use kube::{Api, ResourceExt};
-use shipway_driver::{cached, drive};
+use kube::runtime::reflector::{self, Store};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use shipway_driver::{Queue, Shared};
 use tokio_util::sync::CancellationToken;
 
-use crate::owned::is_stale;
+use crate::owned::ignore_stale;
 use crate::world::World;
 
 /// How long an evicted pod may stay before it counts as there again.
@@ -28,37 +31,46 @@ const GRACE: Duration = Duration::from_mins(2);
 
 /// Keeps the status of all budgets true, until stopped.
 pub(crate) async fn run(world: World, stop: CancellationToken) {
-    let queue = world.queues.budgets.clone();
-    let wake = queue.clone();
-    let all = kube::runtime::watcher::Config::default;
-    let (budgets, watch) =
-        cached::<PodDisruptionBudget>(Api::all(world.client.clone()), all(), stop.clone(), move |change| {
-            wake.add(change.object().metadata.namespace.clone().unwrap_or_default());
-        });
-    let working = async {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = world.is_complete() => {}
-        }
-        drive(queue, 1, stop.clone(), move |namespace| settle(world.clone(), budgets.clone(), namespace)).await;
-    };
-    tokio::join!(watch, working);
+    // Namespaces whose budgets are to be counted.
+    let queue = Arc::new(Queue::new());
+    let (budgets, deployments) = (world.cache::<PodDisruptionBudget>(), world.cache::<Deployment>());
+    let sets = world.cache::<ReplicaSet>();
+    wake_namespace(&budgets, &queue);
+    wake_namespace(&deployments, &queue);
+    wake_namespace(&sets, &queue);
+    let woken = queue.clone();
+    world.pods.listen(move |change| woken.add(change.object().namespace().unwrap_or_default()));
+    let seen = Seen { budgets: budgets.store(), deployments: deployments.store(), sets: sets.store() };
+    world.reconcile(queue, 1, stop, move |world, namespace| settle(world, seen.clone(), namespace)).await;
+}
+
+fn wake_namespace<K>(cache: &Shared<K>, queue: &Arc<Queue<String>>)
+where
+    K: Resource<DynamicType = ()> + reflector::Lookup<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    K: Send + Sync + 'static,
+{
+    let queue = queue.clone();
+    cache.listen(move |change| queue.add(change.object().meta().namespace.clone().unwrap_or_default()));
+}
+
+/// What this controller reads.
+#[derive(Clone)]
+struct Seen {
+    budgets: Store<PodDisruptionBudget>,
+    deployments: Store<Deployment>,
+    sets: Store<ReplicaSet>,
 }
 
 /// Counts all budgets of a namespace.
-async fn settle(
-    world: World,
-    budgets: Store<PodDisruptionBudget>,
-    namespace: String,
-) -> Result<Option<Duration>, kube::Error> {
+async fn settle(world: World, seen: Seen, namespace: String) -> Result<Option<Duration>, kube::Error> {
     let own = |it: &Option<String>| it.as_deref() == Some(namespace.as_str());
     let budgets: Vec<Arc<PodDisruptionBudget>> =
-        budgets.state().into_iter().filter(|budget| own(&budget.metadata.namespace)).collect();
+        seen.budgets.state().into_iter().filter(|budget| own(&budget.metadata.namespace)).collect();
     if budgets.is_empty() {
         return Ok(None);
     }
-    let pods: Vec<Arc<Pod>> = world.pods.state().into_iter().filter(|pod| own(&pod.metadata.namespace)).collect();
-    let scales = scales(&world, &namespace);
+    let pods = world.pods.in_namespace(&namespace);
+    let scales = scales(&seen, &namespace);
     let api: Api<PodDisruptionBudget> = Api::namespaced(world.client.clone(), &namespace);
     let mut again: Option<Duration> = None;
     for budget in budgets {
@@ -68,19 +80,16 @@ async fn settle(
             continue;
         }
         let wanted = PodDisruptionBudget { status: Some(status), ..PodDisruptionBudget::clone(&budget) };
-        match api.replace_status(&budget.name_any(), &PostParams::default(), &wanted).await {
-            // An eviction came first; its change wakes us.
-            Err(error) if !is_stale(&error) => return Err(error),
-            _ => {}
-        }
+        // Where an eviction came first, its change wakes us.
+        ignore_stale(api.replace_status(&budget.name_any(), &PostParams::default(), &wanted).await)?;
     }
     Ok(again)
 }
 
 /// How many pods each replica set stands for: who is asked for them, and how many. A deployment's sets count together.
-fn scales(world: &World, namespace: &str) -> BTreeMap<String, (String, i32)> {
-    let deployments = world.deployments.state();
-    let sets = world.replica_sets.state();
+fn scales(seen: &Seen, namespace: &str) -> BTreeMap<String, (String, i32)> {
+    let deployments = seen.deployments.state();
+    let sets = seen.sets.state();
     let own = sets.iter().filter(|set| set.metadata.namespace.as_deref() == Some(namespace));
     own.filter_map(|set| {
         let uid = set.metadata.uid.clone()?;

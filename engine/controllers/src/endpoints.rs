@@ -9,14 +9,16 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::runtime::reflector::Store;
 use kube::{Api, ResourceExt};
 use serde_json::json;
+use shipway_driver::Queue;
 use tokio_util::sync::CancellationToken;
 
 use crate::Key;
-use crate::owned::{controller_reference, is_stale};
-use crate::replicaset::{is_finished, ready_since};
-use crate::world::{World, find};
+use crate::owned::{controller_reference, ignore_stale};
+use crate::pods::{is_finished, ready_since};
+use crate::world::{World, find, key, wake};
 
 /// The label that names a slice's service.
 const SERVICE: &str = "kubernetes.io/service-name";
@@ -29,8 +31,24 @@ const A_SLICE: usize = 100;
 
 /// Keeps the slices of all services, until stopped.
 pub(crate) async fn run(world: World, stop: CancellationToken) {
-    let queue = world.queues.services.clone();
-    world.reconcile(queue, 2, stop, reconcile).await;
+    let queue = Arc::new(Queue::new());
+    let (services, slices) = (world.cache::<Service>(), world.cache::<EndpointSlice>());
+    wake(&services, &queue);
+    let woken = queue.clone();
+    slices.listen(move |change| {
+        if let Some(service) = service_of(change.object()) {
+            woken.add(service);
+        }
+    });
+    let (services, slices) = (services.store(), slices.store());
+    let (woken, known) = (queue.clone(), services.clone());
+    world.pods.listen(move |change| {
+        // All of the namespace: a pod that was relabelled leaves services which do not select it any more.
+        let namespace = &change.object().metadata.namespace;
+        let near = known.state().into_iter().filter(|service| service.metadata.namespace == *namespace);
+        near.for_each(|service| woken.add(key(&*service)));
+    });
+    world.reconcile(queue, 2, stop, move |world, key| reconcile(world, services.clone(), slices.clone(), key)).await;
 }
 
 /// The service that a slice of ours belongs to.
@@ -48,10 +66,15 @@ pub(crate) fn selects(service: &Service, pod: &Pod) -> bool {
         && selector.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
 }
 
-async fn reconcile(world: World, key: Key) -> Result<Option<Duration>, kube::Error> {
-    let mut present = slices_of(&world, &key);
-    let wanted = match find(&world.services, &key).filter(|service| service.metadata.deletion_timestamp.is_none()) {
-        Some(service) => wanted(&service, &world.pods.state()),
+async fn reconcile(
+    world: World,
+    services: Store<Service>,
+    slices: Store<EndpointSlice>,
+    key: Key,
+) -> Result<Option<Duration>, kube::Error> {
+    let mut present = slices_of(&slices, &key);
+    let wanted = match find(&services, &key).filter(|service| service.metadata.deletion_timestamp.is_none()) {
+        Some(service) => wanted(&service, &world.pods.in_namespace(&key.0)),
         None => Vec::new(),
     };
     let api: Api<EndpointSlice> = Api::namespaced(world.client.clone(), &key.0);
@@ -72,16 +95,8 @@ async fn reconcile(world: World, key: Key) -> Result<Option<Duration>, kube::Err
     Ok(None)
 }
 
-/// What is stale comes back through the watch, and the service is looked at again.
-fn ignore_stale<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
-    match result {
-        Err(error) if !is_stale(&error) => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn slices_of(world: &World, key: &Key) -> BTreeMap<String, Arc<EndpointSlice>> {
-    let slices = world.slices.state().into_iter();
+fn slices_of(slices: &Store<EndpointSlice>, key: &Key) -> BTreeMap<String, Arc<EndpointSlice>> {
+    let slices = slices.state().into_iter();
     slices.filter(|slice| service_of(slice).as_ref() == Some(key)).map(|slice| (slice.name_any(), slice)).collect()
 }
 

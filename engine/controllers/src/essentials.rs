@@ -12,6 +12,7 @@ use kube::runtime::watcher::Config;
 use shipway_driver::{Change, Queue, cached, drive};
 use tokio_util::sync::CancellationToken;
 
+use crate::crew::is_terminating;
 use crate::owned::is_stale;
 use crate::world::World;
 
@@ -90,30 +91,5 @@ fn passing<K>(written: Result<K, kube::Error>) -> Result<(), kube::Error> {
     match written {
         Err(error) if !is_stale(&error) && !is_terminating(&error) => Err(error),
         _ => Ok(()),
-    }
-}
-
-/// Whether the API refused because the namespace is being deleted.
-fn is_terminating(error: &kube::Error) -> bool {
-    let kube::Error::Api(status) = error else { return false };
-    let mut causes = status.details.iter().flat_map(|details| &details.causes);
-    status.code == 403 && causes.any(|cause| cause.reason == "NamespaceTerminating")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn only_a_namespace_that_goes_excuses_a_refusal() {
-        let refused = |reason: &str| {
-            let details = json!({"causes": [{"reason": reason, "message": "", "field": "metadata.namespace"}]});
-            let status =
-                json!({"status": "Failure", "message": "", "reason": "Forbidden", "code": 403, "details": details});
-            passing::<()>(Err(kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()))))
-        };
-        assert!(refused("NamespaceTerminating").is_ok());
-        assert!(refused("Other").is_err());
     }
 }

@@ -4,8 +4,10 @@
 //! They are clients of the API like everybody else. Desired state is level-triggered: any of them may be killed between
 //! any two lines and started again. They know nothing of nodes' insides, storage or the network.
 
+mod caches;
 mod certificates;
 mod cluster_role;
+mod crew;
 mod deployment;
 mod disruption;
 mod endpoints;
@@ -14,6 +16,7 @@ mod garbage;
 mod inventory;
 mod namespace;
 mod owned;
+mod pods;
 mod replicaset;
 mod world;
 
@@ -41,13 +44,14 @@ pub fn run(
 ) -> BoxFuture<'static, ()> {
     let (world, watch) = World::new(&client("shared-informers"), pods, &stop);
     let (inventory, take_stock) = Inventory::new(&client("generic-garbage-collector"), &stop);
-    let own = |name: &str| world.acting(client(name));
+    let own = |name: &str| world.acting(name, client(name));
     Box::pin(
         join_all([
             watch.boxed(),
             take_stock.boxed(),
             deployment::run(own("deployment-controller"), stop.clone()).boxed(),
             replicaset::run(own("replicaset-controller"), stop.clone()).boxed(),
+            replicaset::run_replication_controllers(own("replication-controller"), stop.clone()).boxed(),
             cluster_role::run(own("clusterrole-aggregation-controller"), stop.clone()).boxed(),
             disruption::run(own("disruption-controller"), stop.clone()).boxed(),
             endpoints::run(own("endpointslice-controller"), stop.clone()).boxed(),

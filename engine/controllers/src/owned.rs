@@ -95,6 +95,14 @@ pub(crate) fn selector_matches<K: Resource>(selector: &LabelSelector, object: &K
     !selector.selects_all() && selector.matches(object.meta().labels.as_ref().unwrap_or(&none))
 }
 
+/// Takes what is stale for done: the watch brings the newer state, and with it the next look.
+pub(crate) fn ignore_stale<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
+    match result {
+        Err(error) if !is_stale(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Whether the API says that the object is gone or changed under us, which the next look sorts out.
 pub(crate) fn is_stale(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404 || status.code == 409)

@@ -1,280 +1,157 @@
-//! ReplicaSet: as many pods of a template as asked for.
+//! ReplicaSet and ReplicationController: as many pods of a template as asked for.
 
-use std::cmp::Reverse;
+mod kinds;
+mod rank;
+mod status;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{Pod, ReplicationController};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::reflector::Store;
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
-use shipway_driver::EventKind;
+use shipway_driver::Queue;
 use tokio_util::sync::CancellationToken;
 
 use crate::Key;
-use crate::owned::{
-    Expected, UNSEEN_LIMIT, controller_reference, is_controlled_by, is_orphan, is_stale, selector_matches,
-};
-use crate::world::{World, controller_of, find};
+use crate::crew::{Crew, is_terminating, said, wake_owners};
+use crate::owned::{UNSEEN_LIMIT, Unseen, ignore_stale, is_controlled_by};
+use crate::pods::{is_ending, is_finished};
+use crate::replicaset::kinds::Replicated;
+use crate::replicaset::status::Failure;
+use crate::world::{World, find, wake};
 
 /// How many pods are made or deleted at once.
 const AT_ONCE: usize = 16;
 
 /// Keeps all replica sets as they should be, until stopped.
 pub(crate) async fn run(world: World, stop: CancellationToken) {
-    let queue = world.queues.replica_sets.clone();
-    world.reconcile(queue, 4, stop, reconcile).await;
+    keep::<ReplicaSet>(world, stop).await;
 }
 
-async fn reconcile(world: World, key: Key) -> Result<Option<Duration>, kube::Error> {
-    let Some(set) = find(&world.replica_sets, &key) else { return Ok(None) };
-    if world.queues.unseen_pods.awaits(&key) {
+/// Keeps all replication controllers as they should be, until stopped.
+pub(crate) async fn run_replication_controllers(world: World, stop: CancellationToken) {
+    keep::<ReplicationController>(world, stop).await;
+}
+
+async fn keep<K: Replicated>(world: World, stop: CancellationToken) {
+    let (queue, unseen) = (Arc::new(Queue::new()), Arc::<Unseen>::default());
+    let cache = world.cache::<K>();
+    let sets = cache.store();
+    wake(&cache, &queue);
+    wake_owners(&world, K::KIND, &queue, &unseen, sets.clone());
+    let look = move |world: World, key| reconcile(world, sets.clone(), unseen.clone(), key);
+    world.reconcile(queue, 4, stop, look).await;
+}
+
+async fn reconcile<K: Replicated>(
+    world: World,
+    sets: Store<K>,
+    unseen: Arc<Unseen>,
+    key: Key,
+) -> Result<Option<Duration>, kube::Error> {
+    let Some(set) = find(&sets, &key) else { return Ok(None) };
+    let crew = Crew::new(&world, &unseen, set);
+    if crew.is_behind() {
         return Ok(Some(UNSEEN_LIMIT));
     }
-    let keeper = Keeper { pods: Api::namespaced(world.client.clone(), &key.0), world, key, set };
-    let pods = keeper.claim().await?;
-    if pods.is_empty()
-        && let Some(owner) = controller_of(&*keeper.set, "Deployment")
-    {
-        // It may wait for the last one to be gone, which changes no status.
-        keeper.world.queues.deployments.add(owner);
-    }
-    if keeper.set.metadata.deletion_timestamp.is_none() {
-        keeper.scale(&pods).await?;
-    }
-    keeper.write_status(&pods).await
+    Keeper { world, sets, crew }.look().await
 }
 
 /// One look at one replica set.
-struct Keeper {
+struct Keeper<K: Replicated> {
     world: World,
-    key: Key,
-    set: Arc<ReplicaSet>,
-    pods: Api<Pod>,
+    sets: Store<K>,
+    crew: Crew<K>,
 }
 
-impl Keeper {
-    /// The active pods of the set; takes over orphans that its selector matches.
-    async fn claim(&self) -> Result<Vec<Arc<Pod>>, kube::Error> {
-        let uid = self.set.metadata.uid.as_deref();
-        let Some(spec) = &self.set.spec else { return Ok(Vec::new()) };
-        let mut mine = Vec::new();
-        for pod in self.world.pods.state() {
-            if pod.metadata.namespace != self.set.metadata.namespace || is_finished(&pod) {
-                continue;
-            }
-            if is_controlled_by(&*pod, uid) {
-                mine.push(pod);
-            } else if is_orphan(&*pod)
-                && pod.metadata.deletion_timestamp.is_none()
-                && self.set.metadata.deletion_timestamp.is_none()
-                && selector_matches(&spec.selector, &*pod)
-            {
-                self.adopt(&pod).await?;
-            }
+impl<K: Replicated> Keeper<K> {
+    async fn look(&self) -> Result<Option<Duration>, kube::Error> {
+        let Some(asked) = self.crew.owner.asked() else { return Ok(None) };
+        let mut pods = self.crew.claim(&asked.selector, |pod| !is_finished(pod)).await?;
+        pods.retain(|pod| !is_finished(pod));
+        let (ending, pods): (Vec<_>, Vec<_>) = pods.into_iter().partition(|pod| is_ending(pod));
+        let mut scaled = Ok(());
+        if self.crew.owner.meta().deletion_timestamp.is_none() {
+            scaled = self.scale(&pods).await;
         }
-        mine.retain(|pod| pod.metadata.deletion_timestamp.is_none());
-        Ok(mine)
-    }
-
-    async fn adopt(&self, pod: &Pod) -> Result<(), kube::Error> {
-        let reference = controller_reference(&*self.set);
-        let patch = json!({ "metadata": { "uid": pod.metadata.uid, "ownerReferences": [reference] } });
-        match self.pods.patch(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await {
-            Err(error) if !is_stale(&error) => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    async fn scale(&self, pods: &[Arc<Pod>]) -> Result<(), kube::Error> {
-        let wanted = usize::try_from(self.wanted()).unwrap_or(0);
-        if pods.len() < wanted {
-            return self.create(wanted - pods.len()).await;
-        }
-        let mut surplus: Vec<_> = pods.to_vec();
-        surplus.sort_by_key(|pod| deletion_rank(pod));
-        surplus.truncate(pods.len() - wanted);
-        futures::stream::iter(surplus).map(Ok).try_for_each_concurrent(AT_ONCE, |pod| self.delete(pod)).await
-    }
-
-    fn wanted(&self) -> i32 {
-        self.set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
-    }
-
-    async fn create(&self, count: usize) -> Result<(), kube::Error> {
-        let Some(pod) = self.set.spec.as_ref().and_then(|spec| self.pod(spec.template.as_ref()?)) else {
-            return Ok(());
-        };
-        // One first: where the API refuses it, it would refuse them all.
-        self.create_one(&pod).await?;
-        futures::stream::iter(1..count).map(Ok).try_for_each_concurrent(AT_ONCE, |_| self.create_one(&pod)).await
-    }
-
-    fn pod(&self, template: &PodTemplateSpec) -> Option<Pod> {
-        let of_template = template.metadata.clone().unwrap_or_default();
-        let metadata = ObjectMeta {
-            generate_name: Some(format!("{}-", self.key.1)),
-            namespace: self.set.namespace(),
-            labels: of_template.labels,
-            annotations: of_template.annotations,
-            finalizers: of_template.finalizers,
-            owner_references: Some(vec![controller_reference(&*self.set)?]),
-            ..ObjectMeta::default()
-        };
-        Some(Pod { metadata, spec: template.spec.clone(), status: None })
-    }
-
-    async fn create_one(&self, pod: &Pod) -> Result<(), kube::Error> {
-        let about = self.set.object_ref(&());
-        match self.pods.create(&PostParams::default(), pod).await {
-            Ok(created) => {
-                let uid = created.metadata.uid.clone().unwrap_or_default();
-                let seen = || find(&self.world.pods, &(self.key.0.clone(), created.name_any())).is_some();
-                self.world.queues.unseen_pods.expect(&self.key, &uid, Expected::Created, seen);
-                let message = format!("Created pod: {}", created.name_any());
-                self.world.recorder.event(&about, EventKind::Normal, "SuccessfulCreate", &message);
-                Ok(())
-            }
-            Err(error) => {
-                let message = format!("Error creating: {error}");
-                self.world.recorder.event(&about, EventKind::Warning, "FailedCreate", &message);
-                Err(error)
-            }
-        }
-    }
-
-    async fn delete(&self, pod: Arc<Pod>) -> Result<(), kube::Error> {
-        let name = pod.name_any();
-        let preconditions = Some(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None });
-        match self.pods.delete(&name, &DeleteParams { preconditions, ..DeleteParams::default() }).await {
-            Ok(_) => {
-                let uid = pod.metadata.uid.clone().unwrap_or_default();
-                let key = (self.key.0.clone(), name.clone());
-                let seen = || find(&self.world.pods, &key).is_none_or(|pod| pod.metadata.deletion_timestamp.is_some());
-                self.world.queues.unseen_pods.expect(&self.key, &uid, Expected::Deleted, seen);
-                let message = format!("Deleted pod: {name}");
-                self.world.recorder.event(&self.set.object_ref(&()), EventKind::Normal, "SuccessfulDelete", &message);
-                Ok(())
-            }
-            Err(error) if is_stale(&error) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Writes the status where it changed; says when a ready pod becomes available.
-    async fn write_status(&self, pods: &[Arc<Pod>]) -> Result<Option<Duration>, kube::Error> {
-        let min_ready = self.set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
-        let (status, again) = status(&self.set, pods, min_ready, Timestamp::now());
-        if self.set.status.as_ref() == Some(&status) {
-            return Ok(again);
-        }
-        let sets: Api<ReplicaSet> = Api::namespaced(self.world.client.clone(), &self.key.0);
-        let patch = Patch::Merge(json!({ "status": status }));
-        match sets.patch_status(&self.key.1, &PatchParams::default(), &patch).await {
-            Err(error) if !is_stale(&error) => Err(error),
+        let failure = scaled.as_ref().err().map(|(failed, error)| Failure { failed, message: said(error) });
+        let again = self.write_status(&pods, ending.len(), failure).await?;
+        match scaled {
+            Err((_, error)) if !is_terminating(&error) => Err(error),
             _ => Ok(again),
         }
     }
-}
 
-fn status(set: &ReplicaSet, pods: &[Arc<Pod>], min_ready: i32, now: Timestamp) -> (ReplicaSetStatus, Option<Duration>) {
-    let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref()?.metadata.as_ref()?.labels.as_ref());
-    let fully_labeled =
-        |pod: &&Arc<Pod>| template.into_iter().flatten().all(|(key, value)| pod.labels().get(key) == Some(value));
-    let mut again = None;
-    let mut available = 0;
-    for since in pods.iter().filter_map(|pod| ready_since(pod)) {
-        let left = since.saturating_add(SignedDuration::from_secs(min_ready.into())).unwrap_or(now).duration_since(now);
-        match Duration::try_from(left) {
-            Ok(left) if !left.is_zero() => again = Some(again.map_or(left, |again: Duration| again.min(left))),
-            _ => available += 1,
+    /// Makes what is missing and deletes what is too much; a failure says which of both it was.
+    async fn scale(&self, pods: &[Arc<Pod>]) -> Result<(), (&'static str, kube::Error)> {
+        let wanted = self.crew.owner.asked().map_or(0, |asked| usize::try_from(asked.replicas).unwrap_or(0));
+        if pods.len() < wanted {
+            return self.create(wanted - pods.len()).await.map_err(|error| ("FailedCreate", error));
         }
+        if pods.len() == wanted {
+            return Ok(());
+        }
+        let crowd = self.crowd();
+        let mut surplus = pods.to_vec();
+        surplus.sort_by_cached_key(|pod| rank::of(pod, &crowd));
+        surplus.truncate(pods.len() - wanted);
+        let deleting = futures::stream::iter(surplus).map(Ok);
+        let deleted = deleting.try_for_each_concurrent(AT_ONCE, |pod| async move { self.crew.delete(&pod).await });
+        deleted.await.map_err(|error| ("FailedDelete", error))
     }
-    let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-    let before = set.status.clone().unwrap_or_default();
-    let status = ReplicaSetStatus {
-        replicas: count(pods.len()),
-        fully_labeled_replicas: Some(count(pods.iter().filter(fully_labeled).count())),
-        ready_replicas: Some(count(pods.iter().filter(|pod| ready_since(pod).is_some()).count())),
-        available_replicas: Some(available),
-        observed_generation: set.metadata.generation,
-        ..before
-    };
-    (status, again)
-}
 
-/// Since when the pod is ready; none where it is not.
-pub(crate) fn ready_since(pod: &Pod) -> Option<Timestamp> {
-    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    let ready = conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status == "True")?;
-    Some(ready.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0))
-}
-
-pub(crate) fn is_finished(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
-}
-
-/// Lowest goes first: unassigned, not yet running, not ready, cheaper to delete, restarted more often, younger.
-fn deletion_rank(pod: &Pod) -> (bool, u8, bool, i64, Reverse<i32>, Reverse<Option<Timestamp>>) {
-    let status = pod.status.as_ref();
-    let assigned = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
-    let phase = match status.and_then(|status| status.phase.as_deref()) {
-        Some("Running") => 2,
-        Some("Unknown") => 1,
-        _ => 0,
-    };
-    let cost = pod.annotations().get("controller.kubernetes.io/pod-deletion-cost");
-    let cost = cost.and_then(|cost| cost.parse().ok()).unwrap_or(0);
-    let statuses = status.and_then(|status| status.container_statuses.as_ref());
-    let restarts = statuses.into_iter().flatten().map(|status| status.restart_count).max().unwrap_or(0);
-    let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    (assigned, phase, ready_since(pod).is_some(), cost, Reverse(restarts), Reverse(created))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pod(name: &str, node: Option<&str>, ready: Option<&str>) -> Arc<Pod> {
-        let conditions = ready.map(|since| json!([{ "type": "Ready", "status": "True", "lastTransitionTime": since }]));
-        let object = json!({
-            "metadata": { "name": name, "labels": { "a": "b" }, "creationTimestamp": "2026-01-01T00:00:00Z" },
-            "spec": { "nodeName": node, "containers": [] },
-            "status": { "phase": "Running", "conditions": conditions },
+    /// How many pods of this set and of its siblings, which the same owner controls, each node has.
+    fn crowd(&self) -> HashMap<String, usize> {
+        let above = self.crew.owner.owner_references().iter().find(|owner| owner.controller == Some(true));
+        let own = self.crew.owner.meta().uid.clone();
+        let siblings = self.sets.state().into_iter().filter(|set| match above {
+            Some(above) => is_controlled_by(&**set, Some(&above.uid)),
+            None => set.meta().uid == own,
         });
-        Arc::new(serde_json::from_value(object).unwrap())
+        let mut crowd = HashMap::new();
+        for pod in siblings.filter_map(|set| set.meta().uid.clone()).flat_map(|uid| self.world.pods.of(&uid)) {
+            if let Some(node) = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|_| !is_finished(&pod))
+            {
+                *crowd.entry(node).or_default() += 1;
+            }
+        }
+        crowd
     }
 
-    #[test]
-    fn what_serves_nobody_is_deleted_first() {
-        let mut pods = [
-            pod("ready", Some("n"), Some("2026-01-01T00:00:00Z")),
-            pod("unassigned", None, None),
-            pod("not-ready", Some("n"), None),
-        ];
-        pods.sort_by_key(|pod| deletion_rank(pod));
-        assert_eq!(pods.map(|pod| pod.name_any()), ["unassigned", "not-ready", "ready"]);
+    async fn create(&self, count: usize) -> Result<(), kube::Error> {
+        let Some(pod) = self.crew.owner.asked().and_then(|asked| Some(self.crew.pod(asked.template?))) else {
+            return Ok(());
+        };
+        // One first: where the API refuses it, it would refuse them all.
+        self.crew.create(&pod).await?;
+        let rest = futures::stream::iter(1..count).map(Ok);
+        rest.try_for_each_concurrent(AT_ONCE, |_| async { self.crew.create(&pod).await.map(drop) }).await
     }
 
-    #[test]
-    fn a_pod_is_available_once_it_was_ready_long_enough() {
-        let set: ReplicaSet = serde_json::from_value(json!({
-            "metadata": { "generation": 4 },
-            "spec": { "selector": {}, "template": { "metadata": { "labels": { "a": "b" } } } },
-        }))
-        .unwrap();
-        let pods = [pod("x", Some("n"), Some("2026-01-01T00:00:00Z")), pod("y", Some("n"), None)];
-        let now = "2026-01-01T00:00:04Z".parse().unwrap();
-        let (early, again) = status(&set, &pods, 10, now);
-        assert_eq!((early.ready_replicas, early.available_replicas), (Some(1), Some(0)));
-        assert_eq!(again, Some(Duration::from_secs(6)));
-        let (late, again) = status(&set, &pods, 4, now);
-        assert_eq!((late.available_replicas, again), (Some(1), None));
-        assert_eq!((late.replicas, late.fully_labeled_replicas, late.observed_generation), (2, Some(2), Some(4)));
+    /// Writes the status where it changed; says when a ready pod becomes available.
+    async fn write_status(
+        &self,
+        pods: &[Arc<Pod>],
+        ending: usize,
+        failure: Option<Failure<'_>>,
+    ) -> Result<Option<Duration>, kube::Error> {
+        let (status, again) = status::of(&*self.crew.owner, pods, ending, failure, Timestamp::now());
+        if self.crew.owner.status() == status {
+            return Ok(again);
+        }
+        let sets: Api<K> = Api::namespaced(self.world.client.clone(), &self.crew.key.0);
+        let mut patch = json!({ "status": status });
+        if status.conditions.is_none() {
+            patch["status"]["conditions"] = json!(null);
+        }
+        ignore_stale(sets.patch_status(&self.crew.key.1, &PatchParams::default(), &Patch::Merge(patch)).await)?;
+        Ok(again)
     }
 }
