@@ -38,7 +38,12 @@ pub(crate) enum Operation {
         manner: Manner,
     },
     /// Turn this connection into the container's streams, see [`crate::attachment`].
-    Attach { id: String },
+    Attach {
+        id: String,
+        /// Whether it feeds the container's input: an input that is wanted once ends when such a client leaves.
+        #[serde(default)]
+        stdin: bool,
+    },
     /// Send a signal to its first process.
     Signal { id: String, signal: i32 },
     /// Kill what is left of it, and remove its folder and cgroups.

@@ -21,10 +21,10 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    pub(super) async fn open(uid: &str, socket: &Path, id: &str) -> Result<Self, ContainerError> {
+    pub(super) async fn open(uid: &str, socket: &Path, id: &str, stdin: bool) -> Result<Self, ContainerError> {
         let lost = |_| ContainerError::Lost { uid: uid.to_owned() };
         let (reader, mut writer) = UnixStream::connect(socket).await.map_err(lost)?.into_split();
-        let request = Request { sequence: 0, operation: Operation::Attach { id: id.to_owned() } };
+        let request = Request { sequence: 0, operation: Operation::Attach { id: id.to_owned(), stdin } };
         let mut line = serde_json::to_vec(&request).expect("requests are plain data");
         line.push(b'\n');
         writer.write_all(&line).await.map_err(lost)?;

@@ -188,11 +188,12 @@ impl Runtime {
         Process::start(&self.executable, &paths.container(id), process, command).await
     }
 
-    /// Attaches to a running container: its output from now on, and its input if it has one.
-    pub async fn attach(&self, uid: &str, id: &str) -> Result<Attachment, ContainerError> {
+    /// Attaches to a running container: its output from now on, and with `stdin` its input if it has one. An input that is
+    /// wanted once ends with the first attachment that feeds it.
+    pub async fn attach(&self, uid: &str, id: &str, stdin: bool) -> Result<Attachment, ContainerError> {
         check_name("container", id)?;
         let paths = self.layout.pod(uid)?;
-        let attaching = timeout(READY_LIMIT, Attachment::open(uid, &paths.socket, id)).await;
+        let attaching = timeout(READY_LIMIT, Attachment::open(uid, &paths.socket, id, stdin)).await;
         let late = || ContainerError::Timeout { what: format!("attaching to {id}"), limit: READY_LIMIT };
         attaching.map_err(|_| late()).flatten()
     }

@@ -62,7 +62,8 @@ impl Input {
         !self.ending
     }
 
-    fn end(&mut self) {
+    /// Somebody who feeds it says no more.
+    pub(super) fn end(&mut self) {
         // A terminal has no end of input; its users type one.
         self.ending |= self.once && !self.terminal;
     }
@@ -71,6 +72,8 @@ impl Input {
 /// One client.
 pub(super) struct Attached {
     stream: UnixStream,
+    /// Whether what it says is input for the program.
+    feeds: bool,
     input: Vec<u8>,
     output: Vec<u8>,
     /// Since when it holds up the program.
@@ -80,8 +83,12 @@ pub(super) struct Attached {
 
 impl Attached {
     /// `output` is what it has still to be told before, `input` what it has said already.
-    pub(super) fn new(stream: UnixStream, input: Vec<u8>, output: Vec<u8>) -> Self {
-        Self { stream, input, output, stuck: None, open: true }
+    pub(super) fn new(stream: UnixStream, feeds: bool, input: Vec<u8>, output: Vec<u8>) -> Self {
+        Self { stream, feeds, input, output, stuck: None, open: true }
+    }
+
+    pub(super) fn feeds(&self) -> bool {
+        self.feeds
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -165,22 +172,20 @@ impl Attached {
                 Ok(None) => break,
                 Ok(Some((kind, content, length))) => {
                     if let Some(input) = input.as_deref_mut() {
-                        take(kind, content, input);
+                        take(kind, content, self.feeds, input);
                     }
                     self.input.drain(..length);
                 }
             }
         }
-        let Some(input) = input else { return true };
-        if !self.open {
-            input.end();
-        }
-        input.write()
+        input.is_none_or(Input::write)
     }
 }
 
-fn take(kind: u8, content: &[u8], input: &mut Input) {
+/// `feeds`: whether the client may say more than its terminal's size.
+fn take(kind: u8, content: &[u8], feeds: bool, input: &mut Input) {
     match kind {
+        INPUT if !feeds => {}
         INPUT if content.is_empty() => input.end(),
         INPUT => input.waiting.extend_from_slice(content),
         RESIZE if input.terminal => {

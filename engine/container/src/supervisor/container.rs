@@ -117,7 +117,15 @@ impl Container {
         for client in &mut self.attached {
             client.cut_off_overdue();
         }
-        self.attached.retain(|client| client.is_open() && !(over && client.has_all()));
+        let left = self.attached.extract_if(.., |client| !client.is_open() || (over && client.has_all()));
+        if left.filter(Attached::feeds).count() > 0 {
+            self.feed(|input| {
+                input.is_none_or(|input| {
+                    input.end();
+                    input.write()
+                })
+            });
+        }
     }
 
     /// Moves what a client says into the input.
@@ -195,4 +203,50 @@ fn stream(pipe: OwnedFd, name: &'static str) -> io::Result<Option<Stream>> {
 fn nonblocking(descriptor: OwnedFd) -> io::Result<File> {
     fcntl(&descriptor, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok(descriptor.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attachment::{self, INPUT};
+
+    fn container(folder: &std::path::Path) -> (Container, PipeReader, PipeWriter) {
+        let [(output, writer), (errors, _), (program, input)] = [(); 3].map(|()| io::pipe().unwrap());
+        let phase = Phase::Running { pid: 1, started_at: SystemTime::now() };
+        let manner = Manner { stdin: true, stdin_once: true, ..Manner::default() };
+        let ends = Ends { output, errors, input: Some(input), terminal: None };
+        let log = Log::open(folder.join("log"), 0).unwrap();
+        (Container::new("a".to_owned(), phase, log, manner, ends).unwrap(), program, writer)
+    }
+
+    fn attach(container: &mut Container, feeds: bool, said: &str) -> UnixStream {
+        let (near, far) = UnixStream::pair().unwrap();
+        far.set_nonblocking(true).unwrap();
+        let mut input = Vec::new();
+        attachment::push(INPUT, said.as_bytes(), &mut input);
+        container.attach(Attached::new(far, feeds, input, Vec::new()));
+        near
+    }
+
+    #[test]
+    fn only_who_feeds_the_input_ends_it_wherever_its_leaving_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut container, mut program, mut writer) = container(folder.path());
+        let holder = attach(&mut container, true, "typed");
+        let looker = attach(&mut container, false, "ignored");
+        // It is the program's output that shows that somebody is gone.
+        drop(looker);
+        io::Write::write_all(&mut writer, b"one\n").unwrap();
+        container.read(0);
+        container.let_go();
+        assert!(container.input.is_some() && container.attached.len() == 1, "it did not feed the input");
+        drop(holder);
+        io::Write::write_all(&mut writer, b"two\n").unwrap();
+        container.read(0);
+        container.let_go();
+        assert!(container.input.is_none() && container.attached.is_empty(), "the program waits for ever");
+        let mut taken = String::new();
+        program.read_to_string(&mut taken).unwrap();
+        assert_eq!(taken, "typed");
+    }
 }

@@ -30,8 +30,8 @@ pub(super) struct Supervisor {
     pub(super) signals: SignalFd,
     clients: Vec<Client>,
     connected: u64,
-    /// Clients that become attached to a container once this round is over.
-    attaching: Vec<(u64, String)>,
+    /// Clients that become attached to a container once this round is over, and whether they feed it.
+    attaching: Vec<(u64, String, bool)>,
     pub(super) containers: Vec<Container>,
     /// Ended children that belong to no container yet: process id and wait status.
     pub(super) strangers: Vec<(i32, i32)>,
@@ -190,23 +190,23 @@ impl Supervisor {
     }
 
     /// Turns the client into one that is attached; from then on it is no client any more.
-    fn attach(&mut self, asked: Waiter, id: &str) {
+    fn attach(&mut self, asked: Waiter, id: &str, feeds: bool) {
         let running = |one: &Container| one.id == id && matches!(one.phase, Phase::Running { .. });
         if !self.containers.iter().any(running) {
             let failure = Failure::new(FailureKind::NotFound, format!("container {id} does not run"));
             return self.answer(asked, Outcome::Failed(failure));
         }
         self.answer(asked, Outcome::Done);
-        self.attaching.push((asked.client, id.to_owned()));
+        self.attaching.push((asked.client, id.to_owned(), feeds));
     }
 
     fn finish_attaching(&mut self) {
-        for (number, id) in std::mem::take(&mut self.attaching) {
+        for (number, id, feeds) in std::mem::take(&mut self.attaching) {
             let place = self.clients.iter().position(|client| client.number == number && client.is_open());
             let container = self.containers.iter_mut().find(|one| one.id == id);
             if let (Some(place), Some(container)) = (place, container) {
                 let (stream, input, output) = self.clients.remove(place).into_parts();
-                container.attach(Attached::new(stream, input, output));
+                container.attach(Attached::new(stream, feeds, input, output));
             }
         }
     }
@@ -217,7 +217,7 @@ impl Supervisor {
                 self.answer(asked, Outcome::Failed(Failure::create("the pod is being destroyed")));
             }
             Operation::Start { id, log, log_limit, manner } => self.start(asked, id, (log, log_limit), manner),
-            Operation::Attach { id } => self.attach(asked, &id),
+            Operation::Attach { id, stdin } => self.attach(asked, &id, stdin),
             Operation::Signal { id, signal } => {
                 let outcome = self.signal(&id, signal).map_or_else(Outcome::Failed, |()| Outcome::Done);
                 self.answer(asked, outcome);

@@ -151,9 +151,9 @@ pub(crate) async fn whoever_attaches_gets_the_output_from_then_on_and_may_feed_t
     }
     // A second one sees the same; the first one leaves, and the input stays open.
     let (mut one, far) = pair();
-    let first = tokio::spawn(world.runtime.attach("attach", "main-0").await.unwrap().run(far));
+    let first = tokio::spawn(world.runtime.attach("attach", "main-0", true).await.unwrap().run(far));
     let (mut two, far) = pair();
-    let second = tokio::spawn(world.runtime.attach("attach", "main-0").await.unwrap().run(far));
+    let second = tokio::spawn(world.runtime.attach("attach", "main-0", true).await.unwrap().run(far));
     one.send("a\n").await;
     assert_eq!(one.until("out a").await, "out a\n");
     assert_eq!(two.until("out a").await, "out a\n");
@@ -166,7 +166,7 @@ pub(crate) async fn whoever_attaches_gets_the_output_from_then_on_and_may_feed_t
     second.await.unwrap().unwrap();
     exit(&pod, "main-0").await;
     assert_eq!(world.text("main-0", "stdout"), "early\nout a\nout b\n");
-    let error = world.runtime.attach("attach", "main-0").await.unwrap_err().to_string();
+    let error = world.runtime.attach("attach", "main-0", true).await.unwrap_err().to_string();
     assert!(error.contains("does not run"), "{error}");
 }
 
@@ -174,8 +174,14 @@ pub(crate) async fn input_that_is_wanted_once_ends_with_its_first_attachment(wor
     let pod = world.pod("once").await;
     let spec = ContainerSpec { stdin: true, stdin_once: true, ..world.script("main-0", "cat; exit 6") };
     pod.start(spec).await.unwrap();
+    // Who only looks leaves the input as it is.
+    let (looker, far) = pair();
+    let looking = tokio::spawn(world.runtime.attach("once", "main-0", false).await.unwrap().run(far));
+    drop(looker);
+    looking.abort();
+    drop(looking.await);
     let (mut near, far) = pair();
-    let running = tokio::spawn(world.runtime.attach("once", "main-0").await.unwrap().run(far));
+    let running = tokio::spawn(world.runtime.attach("once", "main-0", true).await.unwrap().run(far));
     let sent = "0123456789".repeat(40_000);
     let mut stdin = near.stdin.take().unwrap();
     let feeding = async {
@@ -194,7 +200,7 @@ pub(crate) async fn a_container_with_a_terminal_is_attached_to_and_resized(world
     pod.start(ContainerSpec { stdin: true, terminal: true, ..world.script("main-0", script) }).await.unwrap();
     let (mut near, far) = pair();
     near.size.send_replace(Some((90, 30)));
-    let running = tokio::spawn(world.runtime.attach("console", "main-0").await.unwrap().run(far));
+    let running = tokio::spawn(world.runtime.attach("console", "main-0", true).await.unwrap().run(far));
     // The size goes first.
     tokio::time::sleep(Duration::from_millis(100)).await;
     near.send("hello\n").await;
@@ -211,7 +217,7 @@ pub(crate) async fn an_attachment_that_takes_nothing_holds_up_only_itself_once_i
     let script = "sleep 0.3; head -c 3000000 /dev/zero; echo; echo last; exit 0";
     pod.start(world.script("main-0", script)).await.unwrap();
     let (near, far) = pair();
-    let stuck = tokio::spawn(world.runtime.attach("slow", "main-0").await.unwrap().run(far));
+    let stuck = tokio::spawn(world.runtime.attach("slow", "main-0", true).await.unwrap().run(far));
     tokio::time::sleep(Duration::from_millis(800)).await;
     assert!(!world.text("main-0", "stdout").contains("last"), "the backlog has no bound");
     drop(near);

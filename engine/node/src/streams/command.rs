@@ -78,7 +78,9 @@ impl Streams {
         let (dialect, reply) = CommandDialect::negotiate(request.headers())?;
         let (switch, runtime) = (self.switch(&mut request)?, self.runtime.clone());
         self.spawn(switch, move |io| async move {
-            dialect.serve(io, wanted, |remote| async move { attach(&runtime, &target, remote).await }).await
+            dialect
+                .serve(io, wanted, |remote| async move { attach(&runtime, &target, wanted.stdin, remote).await })
+                .await
         });
         Ok(switched(reply))
     }
@@ -97,9 +99,9 @@ async fn run(
     outcome(ran.await, "executing command in")
 }
 
-async fn attach(runtime: &shipway_container::Runtime, target: &Target, remote: RemoteCommand) -> Outcome {
+async fn attach(runtime: &shipway_container::Runtime, target: &Target, stdin: bool, remote: RemoteCommand) -> Outcome {
     let attached = async {
-        let attachment = runtime.attach(&target.uid, &target.run).await?;
+        let attachment = runtime.attach(&target.uid, &target.run, stdin).await?;
         with_sizes(remote, |streams| attachment.run(streams)).await.map(|()| 0)
     };
     outcome(attached.await, "attaching to")
