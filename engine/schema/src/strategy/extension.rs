@@ -10,7 +10,7 @@ use crate::lookup;
 use crate::path::Path;
 
 /// Checks how a webhook is reached: by a URL or by a service.
-pub(super) fn client(client: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+pub(crate) fn client(client: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     match (lookup::at(client, "url"), lookup::at(client, "service")) {
         (Some(url), None) => {
             text_rule(&path.field("url"), url.as_str().unwrap_or(""), |url| checks::url_of(url, "https"), errors);
@@ -24,8 +24,20 @@ pub(super) fn client(client: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
     }
 }
 
+/// A path below which a service is asked: `/`, or segments that are names.
 fn checks_path(path: &str) -> Result<(), String> {
-    if path.starts_with('/') { Ok(()) } else { Err("must start with a '/'".to_owned()) }
+    if matches!(path, "" | "/") {
+        return Ok(());
+    }
+    let segments = path.strip_prefix('/').ok_or("must start with a '/'")?;
+    let segments = segments.strip_suffix('/').unwrap_or(segments);
+    for (index, segment) in segments.split('/').enumerate() {
+        if segment.is_empty() {
+            return Err(format!("segment[{index}] may not be empty"));
+        }
+        checks::dns_subdomain(segment).map_err(|problem| format!("segment[{index}]: {problem}"))?;
+    }
+    Ok(())
 }
 
 /// `apiregistration.k8s.io/v1` `APIService`
@@ -80,6 +92,23 @@ mod tests {
 
     use super::*;
     use crate::strategy::testing::{errors, fields, valid};
+
+    #[test]
+    fn a_path_of_a_service_is_made_of_names() {
+        for good in ["", "/", "/convert", "/a/b.c/", "/crd-convert"] {
+            assert_eq!(checks_path(good), Ok(()), "{good}");
+        }
+        for (bad, problem) in [
+            ("convert", "must start with a '/'"),
+            ("//", "segment[0] may not be empty"),
+            ("/a//b", "segment[1] may not be empty"),
+            ("/a/../b", "segment[1]: "),
+            ("/a?x=1", "segment[0]: "),
+        ] {
+            let said = checks_path(bad).expect_err(bad);
+            assert!(said.starts_with(problem), "{bad}: {said}");
+        }
+    }
 
     #[test]
     fn a_server_behind_this_one_is_named_for_what_it_serves() {

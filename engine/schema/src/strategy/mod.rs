@@ -92,7 +92,7 @@ pub(crate) use data::{ConfigMap, Secret};
 pub(crate) use device::{DEVICE_CLASS, RESOURCE_CLAIM, RESOURCE_CLAIM_TEMPLATE, RESOURCE_SLICE};
 pub(crate) use disruption::DISRUPTION_BUDGET;
 pub(crate) use endpoints::{EndpointSlice, Endpoints};
-pub(crate) use extension::API_SERVICE;
+pub(crate) use extension::{API_SERVICE, client};
 pub(crate) use flow::{FLOW_SCHEMA, PRIORITY_LEVEL};
 pub(crate) use ingress::{INGRESS, INGRESS_CLASS};
 pub(crate) use network::{IP_ADDRESS, NETWORK_POLICY, SERVICE_CIDR};

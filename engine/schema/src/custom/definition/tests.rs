@@ -98,3 +98,32 @@ fn a_schema_that_was_taken_stays_taken_wherever_its_version_stands() {
     new["spec"]["versions"][1]["schema"]["openAPIV3Schema"]["properties"]["n"] = json!({ "type": "integer" });
     assert!(!Definition.validate(&new, Some(&old)).is_empty());
 }
+
+#[test]
+fn how_a_conversion_is_reached_is_checked_as_for_any_webhook() {
+    let convert = |config: Value| {
+        let review = json!({ "clientConfig": config, "conversionReviewVersions": ["v1"] });
+        problems(|definition| {
+            definition["spec"]["conversion"] = json!({ "strategy": "Webhook", "webhook": review });
+        })
+    };
+    let at = "spec.conversion.webhook.clientConfig";
+    let service =
+        |path: &str, port: u32| json!({ "service": { "name": "s", "namespace": "n", "path": path, "port": port } });
+    assert_eq!(convert(service("/convert", 443)), [""; 0]);
+    for (config, field) in [
+        (json!({}), ""),
+        (json!({ "url": "https://x", "service": { "name": "s", "namespace": "n" } }), ""),
+        (json!({ "url": "http://host" }), ".url"),
+        (json!({ "url": "https://user@host/x" }), ".url"),
+        (json!({ "url": "https://host/x?y=1#z" }), ".url"),
+        (json!({ "url": "https:///x" }), ".url"),
+        (service("convert", 443), ".service.path"),
+        (service("/a//b", 443), ".service.path"),
+        (service("/convert", 70_000), ".service.port"),
+        (json!({ "service": { "name": "s" } }), ".service.namespace"),
+    ] {
+        let found = convert(config.clone());
+        assert!(found.len() == 1 && found[0].starts_with(&format!("{at}{field}: ")), "{config}: {found:?}");
+    }
+}

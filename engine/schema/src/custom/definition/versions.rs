@@ -9,6 +9,7 @@ use super::super::JsonPath;
 use crate::invalid::FieldError;
 use crate::lookup;
 use crate::path::Path;
+use crate::strategy::client;
 
 const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
 /// The most selectable fields of a version.
@@ -126,7 +127,8 @@ pub(super) fn conversion(spec: &Value, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::required(&at.field("clientConfig"), "required when strategy is set to Webhook"));
         }
         ("Webhook", Some(webhook)) => {
-            client_config(webhook, &at, errors);
+            let config = webhook.get("clientConfig").unwrap_or(&Value::Null);
+            client(config, &at.field("clientConfig"), errors);
             let known = lookup::list(webhook, "conversionReviewVersions");
             let versions = at.field("conversionReviewVersions");
             if known.is_empty() {
@@ -139,28 +141,5 @@ pub(super) fn conversion(spec: &Value, errors: &mut Vec<FieldError>) {
         (other, _) => {
             errors.push(FieldError::not_supported(&path.field("strategy"), &other.into(), &["None", "Webhook"]));
         }
-    }
-}
-
-fn client_config(webhook: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let at = path.field("clientConfig");
-    let config = webhook.get("clientConfig").unwrap_or(&Value::Null);
-    let url = lookup::text(config, "url");
-    match (url.is_empty(), config.get("service").filter(|service| service.is_object())) {
-        (true, None) | (false, Some(_)) => {
-            errors.push(FieldError::required(&at, "exactly one of url or service is required"));
-        }
-        (true, Some(service)) => {
-            for key in ["namespace", "name"] {
-                if lookup::text(service, key).is_empty() {
-                    errors.push(FieldError::required(&at.field("service").field(key), ""));
-                }
-            }
-        }
-        (false, None) if !url.starts_with("https://") => {
-            let detail = "'https' is the only allowed URL scheme; desired format: https://host[/path]";
-            errors.push(FieldError::invalid(&at.field("url"), &url.into(), detail));
-        }
-        (false, None) => {}
     }
 }
