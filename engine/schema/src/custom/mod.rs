@@ -22,6 +22,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use serde_json::{Map, Value};
 
 use crate::definitions;
+use crate::invalid::FieldError;
 use crate::lookup;
 use crate::registry::Definitions;
 use crate::tree::{OBJECT_META, Schema};
@@ -31,7 +32,7 @@ pub use build::{Document, resources};
 pub(crate) use definition::Definition;
 pub(crate) use jsonpath::JsonPath;
 pub use names::{FINALIZER, begin_removal, is_established, judge};
-pub(crate) use rules::Rules;
+use rules::Rules;
 
 /// The shapes of all versions of a definition: an object may be stored in another version than it is shown in.
 pub(crate) struct Shapes {
@@ -109,9 +110,11 @@ impl Custom {
         self.shapes.versions.iter().any(|(_, shape)| shape.get().is_some())
     }
 
-    /// The compiled `x-kubernetes-validations`.
-    pub(crate) fn rules(&self) -> &Rules {
-        self.rules.get_or_init(|| Rules::compile(self.schema()))
+    /// What the `x-kubernetes-validations` say about an object.
+    pub(crate) fn check_rules(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        let compiled = || Rules::compile(self.schema()).map(|rules| self.rules.get_or_init(|| rules));
+        let rules = self.rules.get().or_else(compiled);
+        rules.map_or_else(|| vec![rules::unknown()], |rules| rules.check(self.schema(), object, old))
     }
 
     /// See [`crate::Resource::settle`].

@@ -50,7 +50,7 @@ impl Strategy for CustomObject {
         errors.extend(values::check(self.custom.schema(), object, old));
         // A rule may rely on what the schema promises.
         if errors.is_empty() {
-            errors.extend(self.custom.rules().check(self.custom.schema(), object, old));
+            errors.extend(self.custom.check_rules(object, old));
         }
         errors
     }

@@ -36,6 +36,8 @@ pub(crate) struct Rules {
     places: HashMap<u32, Vec<Compiled>>,
     /// The places that have rules at or below them.
     ways: HashSet<u32>,
+    /// Why one of them cannot be run: what it asks for is then not known of any object.
+    broken: Option<String>,
 }
 
 /// The rules of a place: its own, and those of what it must satisfy beside.
@@ -59,21 +61,29 @@ fn deep<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
 }
 
 impl Rules {
-    /// Compiles the rules of a schema that was accepted.
-    pub(crate) fn compile(schema: &Schema) -> Self {
+    /// Compiles the rules of a schema that was accepted; none when there was no room to, which may pass.
+    pub(crate) fn compile(schema: &Schema) -> Option<Self> {
         if schema.checked_places().all(|place| place.checks().is_none_or(|checks| checks.rules.is_empty())) {
-            return Self::default();
+            return Some(Self::default());
         }
         let build = || {
             let mut rules = Self::default();
             rules.add(schema);
             rules
         };
-        deep(build).unwrap_or_default()
+        deep(build)
     }
 
     fn add(&mut self, schema: &Schema) -> bool {
-        let own: Vec<Compiled> = texts(schema).iter().filter_map(|text| compile(text).ok()).collect();
+        let mut own = Vec::new();
+        for text in texts(schema) {
+            match compile(&text) {
+                Ok(compiled) => own.push(compiled),
+                Err(problem) => {
+                    self.broken.get_or_insert_with(|| format!("rule compile error: {}", problem.detail));
+                }
+            }
+        }
         let mut any = !own.is_empty();
         if any {
             self.places.insert(schema.place(), own);
@@ -92,6 +102,9 @@ impl Rules {
 
     /// What the rules say about an object; `old` is what it replaces.
     pub(crate) fn check(&self, schema: &Schema, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        if let Some(problem) = &self.broken {
+            return vec![FieldError::invalid(&Path::Root, &Value::Null, problem)];
+        }
         if self.places.is_empty() {
             return Vec::new();
         }
@@ -100,10 +113,13 @@ impl Rules {
             run.walk(schema, object, old, &Path::Root);
             run.errors
         };
-        deep(run).unwrap_or_else(|| {
-            vec![FieldError::invalid(&Path::Root, &Value::Null, "the validation rules could not be evaluated")]
-        })
+        deep(run).unwrap_or_else(|| vec![unknown()])
     }
+}
+
+/// What is said of an object when its rules could not be asked.
+pub(super) fn unknown() -> FieldError {
+    FieldError::invalid(&Path::Root, &Value::Null, "the validation rules could not be evaluated")
 }
 
 /// One object on its way through the rules.
