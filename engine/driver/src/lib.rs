@@ -1,10 +1,11 @@
 //! What every client-side loop of the engine shares: a deduplicating work queue, a cached watch that misses no
-//! deletion, and a recorder of events.
+//! deletion, a recorder of events, and what selectors choose.
 //!
 //! Controllers, scheduler, node and service proxy are small functions over these three. Nothing here polls, and nothing
 //! here knows what any of them does.
 
 mod cache;
+pub mod matching;
 mod queue;
 mod recorder;
 mod shared;
