@@ -100,24 +100,21 @@ struct Rollout {
 impl Rollout {
     async fn step(&self) -> Result<Option<Duration>, kube::Error> {
         let current = self.owned.iter().find(|set| revision::is_of(set, &self.deployment));
-        let paused = self.deployment.spec.as_ref().and_then(|spec| spec.paused) == Some(true);
-        match current {
-            None if paused => {}
+        let rescaled = is_paused(&self.deployment) || plan::is_rescaled(&self.deployment, &self.owned);
+        let is_current = |set: &Arc<ReplicaSet>| current.is_some_and(|current| Arc::ptr_eq(current, set));
+        let old: Vec<_> = self.owned.iter().filter(|set| !is_current(set)).cloned().collect();
+        let changes = match current {
+            _ if rescaled => plan::rescale(&self.deployment, current, &self.owned),
+            Some(current) => plan::next(&self.deployment, current, &old, self.has_pods(&old)),
             None => return self.begin_revision().await.map(|()| None),
-            Some(current) => {
-                self.number(current).await?;
-                let old: Vec<_> = self.owned.iter().filter(|set| !Arc::ptr_eq(set, current)).cloned().collect();
-                let changes = if paused {
-                    plan::scale_paused(&self.deployment, current, &old)
-                } else {
-                    plan::next(&self.deployment, current, &old, self.has_pods(&old))
-                };
-                for (set, replicas) in changes {
-                    self.scale(&set, replicas).await?;
-                }
-                self.forget_old(&old).await?;
-            }
+        };
+        if let Some(current) = current {
+            self.number(current).await?;
         }
+        for (set, replicas) in changes {
+            self.scale(&set, replicas).await?;
+        }
+        self.forget_old(&old).await?;
         self.write_status(current).await
     }
 
@@ -168,8 +165,11 @@ impl Rollout {
         let own = revision::number(current);
         let wanted = if own == highest && own > 0 { own } else { highest + 1 };
         let lacking = revision::lacking(&self.deployment, current, wanted);
-        if !lacking.is_empty() {
-            let patch = json!({ "metadata": { "annotations": lacking } });
+        let min_ready = |spec: Option<i32>| spec.unwrap_or(0);
+        let of_set = min_ready(current.spec.as_ref().and_then(|spec| spec.min_ready_seconds));
+        let asked = min_ready(self.deployment.spec.as_ref().and_then(|spec| spec.min_ready_seconds));
+        if !lacking.is_empty() || of_set != asked {
+            let patch = json!({ "metadata": { "annotations": lacking }, "spec": { "minReadySeconds": asked } });
             self.sets.patch(&current.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
         }
         if self.deployment.annotations().get(REVISION) != Some(&wanted.to_string()) {
@@ -180,11 +180,12 @@ impl Rollout {
     }
 
     async fn scale(&self, set: &ReplicaSet, wanted: i32) -> Result<(), kube::Error> {
-        if replicas(set) == wanted {
+        let notes = plan::notes(&self.deployment);
+        if replicas(set) == wanted && notes.iter().all(|(key, value)| set.annotations().get(key) == Some(value)) {
             return Ok(());
         }
         let patch = json!({
-            "metadata": { "resourceVersion": set.metadata.resource_version },
+            "metadata": { "resourceVersion": set.metadata.resource_version, "annotations": notes },
             "spec": { "replicas": wanted },
         });
         match self.sets.patch(&set.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
@@ -238,6 +239,11 @@ impl Rollout {
         ignore_stale(self.deployments.patch_status(&self.key.1, &PatchParams::default(), &patch).await)?;
         Ok(again)
     }
+}
+
+/// Whether nothing is to be rolled out for now.
+fn is_paused(deployment: &Deployment) -> bool {
+    deployment.spec.as_ref().and_then(|spec| spec.paused) == Some(true)
 }
 
 /// The size that a replica set should have.

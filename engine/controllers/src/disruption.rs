@@ -24,6 +24,7 @@ use shipway_driver::{Queue, Shared};
 use tokio_util::sync::CancellationToken;
 
 use crate::owned::ignore_stale;
+use crate::share::{Round, share};
 use crate::world::World;
 
 /// How long an evicted pod may stay before it counts as there again.
@@ -174,15 +175,19 @@ fn wanted(spec: &PodDisruptionBudgetSpec, pods: &[&Arc<Pod>], scales: &BTreeMap<
     match (&spec.max_unavailable, &spec.min_available) {
         (Some(most), _) => {
             let expected = asked_for(pods, scales);
-            (expected, (expected - share(most, expected)).max(0))
+            (expected, (expected - rounded(most, expected)).max(0))
         }
         (None, Some(IntOrString::Int(least))) => (count(pods.len()), *least),
         (None, Some(part)) => {
             let expected = asked_for(pods, scales);
-            (expected, share(part, expected))
+            (expected, rounded(part, expected))
         }
         (None, None) => (0, 0),
     }
+}
+
+fn rounded(part: &IntOrString, all: i32) -> i32 {
+    share(part, all, Round::Up).unwrap_or(0)
 }
 
 /// What the controllers of the pods are asked for. Pods that nobody controls are not expected.
@@ -196,17 +201,6 @@ fn asked_for(pods: &[&Arc<Pod>], scales: &BTreeMap<String, (String, i32)>) -> i3
         }
     }
     asked.values().sum()
-}
-
-/// A number, or so many of a hundred of all, rounded up.
-fn share(part: &IntOrString, all: i32) -> i32 {
-    match part {
-        IntOrString::Int(number) => *number,
-        IntOrString::String(text) => {
-            let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
-            i32::try_from((i64::from(all) * percent + 99) / 100).unwrap_or(i32::MAX)
-        }
-    }
 }
 
 fn count(number: usize) -> i32 {

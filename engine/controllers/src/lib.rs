@@ -18,6 +18,7 @@ mod namespace;
 mod owned;
 mod pods;
 mod replicaset;
+mod share;
 mod world;
 
 use futures::FutureExt;

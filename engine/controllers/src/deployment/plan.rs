@@ -1,11 +1,21 @@
 //! How large each replica set should be next: pure arithmetic.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
 
 use super::{available, replicas};
+use crate::share::{Round, share};
+
+/// The annotation in which a replica set remembers the deployment's size.
+pub(super) const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
+/// The annotation in which it remembers how many pods there may be with the surge.
+pub(super) const MOST: &str = "deployment.kubernetes.io/max-replicas";
 
 /// A replica set and its next size.
 pub(super) type Change = (Arc<ReplicaSet>, i32);
@@ -36,10 +46,94 @@ pub(super) fn next(
     changes
 }
 
-/// A paused deployment rolls nothing out, but its size is still kept.
-pub(super) fn scale_paused(deployment: &Deployment, current: &Arc<ReplicaSet>, old: &[Arc<ReplicaSet>]) -> Vec<Change> {
-    let rest: i32 = old.iter().map(replicas_of).sum();
-    vec![(current.clone(), (wanted(deployment) - rest).max(0))]
+/// Whether another size is asked for than when the sets last got theirs: then all of them follow, and nothing is rolled out.
+pub(super) fn is_rescaled(deployment: &Deployment, sets: &[Arc<ReplicaSet>]) -> bool {
+    let wanted = wanted(deployment);
+    let active: Vec<_> = sets.iter().filter(|set| replicas(set) > 0).collect();
+    // Who stops everything first has no proportions to keep.
+    let applies = active.len() == 1 || !is_recreate(deployment);
+    applies && active.iter().any(|set| noted(set, DESIRED).is_some_and(|desired| desired != wanted))
+}
+
+/// The sizes after the deployment's own has changed: a rollout that is half done keeps its proportions. `sets` are all,
+/// `current` among them.
+pub(super) fn rescale(
+    deployment: &Deployment,
+    current: Option<&Arc<ReplicaSet>>,
+    sets: &[Arc<ReplicaSet>],
+) -> Vec<Change> {
+    let wanted = wanted(deployment);
+    let active: Vec<&Arc<ReplicaSet>> = sets.iter().filter(|set| replicas(set) > 0).collect();
+    match active.as_slice() {
+        [] => current
+            .or_else(|| sets.iter().max_by_key(|set| created(set)))
+            .map(|set| (set.clone(), wanted))
+            .into_iter()
+            .collect(),
+        [only] => vec![((*only).clone(), wanted)],
+        _ if current.is_some_and(|current| is_saturated(current, wanted)) => {
+            let old = active.into_iter().filter(|set| !current.is_some_and(|current| Arc::ptr_eq(current, set)));
+            old.map(|set| (set.clone(), 0)).collect()
+        }
+        _ if is_recreate(deployment) => Vec::new(),
+        _ => proportional(deployment, active, wanted),
+    }
+}
+
+/// Whether a set is all that is asked for, and works.
+fn is_saturated(set: &ReplicaSet, wanted: i32) -> bool {
+    replicas(set) == wanted && noted(set, DESIRED) == Some(wanted) && available(set) == wanted
+}
+
+/// Gives each set its share of what is added or taken; what rounding leaves goes to the first.
+fn proportional(deployment: &Deployment, mut sets: Vec<&Arc<ReplicaSet>>, wanted: i32) -> Vec<Change> {
+    let total: i32 = sets.iter().map(|set| replicas(set)).sum();
+    let most = if wanted > 0 { wanted + Bounds::of(deployment, wanted).surge } else { 0 };
+    let missing = most - total;
+    // Growing, the largest gets most, among equals the newest; shrinking, the oldest goes first.
+    sets.sort_by_key(|set| (Reverse(replicas(set)), created(set)));
+    if missing > 0 {
+        sets.sort_by_key(|set| (Reverse(replicas(set)), Reverse(created(set))));
+    }
+    let mut left = missing;
+    let mut changes: Vec<Change> = Vec::new();
+    for set in sets {
+        let part = part(deployment, set, most);
+        let part = if missing > 0 { part.clamp(0, left.max(0)) } else { part.clamp(left.min(0), 0) };
+        left -= part;
+        changes.push((set.clone(), replicas(set) + part));
+    }
+    if let Some((_, size)) = changes.first_mut() {
+        *size = (*size + left).max(0);
+    }
+    changes
+}
+
+/// How much a set grows with a deployment that may have `most` pods, where it knew how many those were before.
+fn part(deployment: &Deployment, set: &ReplicaSet, most: i32) -> i32 {
+    let before = noted(set, MOST).or_else(|| deployment.status.as_ref()?.replicas).unwrap_or(0);
+    if before <= 0 {
+        return 0;
+    }
+    let (size, most, before) = (i64::from(replicas(set)), i64::from(most), i64::from(before));
+    let grown = (2 * size * most + before) / (2 * before);
+    i32::try_from(grown - size).unwrap_or(0)
+}
+
+/// What a set remembers of the deployment's size: [`DESIRED`] or [`MOST`].
+fn noted(set: &ReplicaSet, key: &str) -> Option<i32> {
+    set.annotations().get(key)?.parse().ok()
+}
+
+/// What a set should remember, so that a later change of size is noticed and shared out.
+pub(super) fn notes(deployment: &Deployment) -> BTreeMap<String, String> {
+    let wanted = wanted(deployment);
+    let most = wanted.saturating_add(Bounds::of(deployment, wanted).surge);
+    [(DESIRED, wanted), (MOST, most)].map(|(key, number)| (key.to_owned(), number.to_string())).into()
+}
+
+fn created(set: &ReplicaSet) -> Option<Timestamp> {
+    set.metadata.creation_timestamp.as_ref().map(|time| time.0)
 }
 
 /// The size with which a new revision begins.
@@ -75,37 +169,32 @@ fn shrink(current: &ReplicaSet, old: &[Arc<ReplicaSet>], bounds: &Bounds, total:
 }
 
 /// How far a rolling update may go beyond and below the wanted size.
-struct Bounds {
+pub(super) struct Bounds {
     surge: i32,
-    unavailable: i32,
+    pub(super) unavailable: i32,
 }
 
 impl Bounds {
-    fn of(deployment: &Deployment, wanted: i32) -> Self {
-        let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref()?.rolling_update.as_ref());
-        let surge = strategy.and_then(|strategy| strategy.max_surge.as_ref());
-        let unavailable = strategy.and_then(|strategy| strategy.max_unavailable.as_ref());
-        let surge = resolve(surge, wanted, true);
-        let mut unavailable = resolve(unavailable, wanted, false).min(wanted);
-        if surge == 0 && unavailable == 0 {
-            unavailable = 1; // else nothing could ever move
+    /// A quarter each, where nothing is said; nothing, where everything is stopped first.
+    pub(super) fn of(deployment: &Deployment, wanted: i32) -> Self {
+        if is_recreate(deployment) {
+            return Self { surge: 0, unavailable: 0 };
         }
+        let rolling = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref()?.rolling_update.as_ref());
+        let quarter = IntOrString::String("25%".to_owned());
+        let bound = |part: Option<&IntOrString>, round| {
+            share(part.unwrap_or(&quarter), wanted, round).or_else(|| share(&quarter, wanted, round)).unwrap_or(0)
+        };
+        let surge = bound(rolling.and_then(|rolling| rolling.max_surge.as_ref()), Round::Up);
+        let unavailable = bound(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), Round::Down).min(wanted);
+        // Else nothing could ever move.
+        let unavailable = if surge == 0 && unavailable == 0 { 1 } else { unavailable };
         Self { surge, unavailable }
     }
 }
 
-/// A count, or a percentage of `whole` rounded up or down; 25 % where nothing is said.
-fn resolve(value: Option<&IntOrString>, whole: i32, up: bool) -> i32 {
-    let percent = match value {
-        Some(IntOrString::Int(count)) => return (*count).max(0),
-        Some(IntOrString::String(text)) => text.trim_end_matches('%').parse::<i32>().unwrap_or(25),
-        None => 25,
-    };
-    let scaled = i64::from(whole) * i64::from(percent.max(0)) + if up { 99 } else { 0 };
-    i32::try_from(scaled / 100).unwrap_or(i32::MAX)
-}
-
-fn wanted(deployment: &Deployment) -> i32 {
+/// The size that is asked for.
+pub(super) fn wanted(deployment: &Deployment) -> i32 {
     deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
 }
 
@@ -145,14 +234,6 @@ mod tests {
 
     fn sizes(changes: &[Change]) -> Vec<(String, i32)> {
         changes.iter().map(|(set, size)| (set.metadata.name.clone().unwrap(), *size)).collect()
-    }
-
-    #[test]
-    fn percentages_round_up_for_surge_and_down_for_unavailable() {
-        let percent = IntOrString::String("25%".to_owned());
-        assert_eq!((resolve(Some(&percent), 3, true), resolve(Some(&percent), 3, false)), (1, 0));
-        assert_eq!(resolve(None, 10, true), 3);
-        assert_eq!(resolve(Some(&IntOrString::Int(2)), 10, true), 2);
     }
 
     /// Plays a whole rollout, with pods becoming available one at a time, and looks at the bounds after every step.
@@ -210,6 +291,51 @@ mod tests {
     fn scaling_down_takes_from_the_current_revision_at_once() {
         let deployment = deployment(1, &rolling(&json!(1), &json!(0)));
         assert_eq!(sizes(&next(&deployment, &set("new", 5, 5), &[], false)), [("new".to_owned(), 1)]);
-        assert_eq!(sizes(&scale_paused(&deployment, &set("new", 5, 5), &[])), [("new".to_owned(), 1)]);
+    }
+
+    /// Sets of a deployment that had `before` pods and `surge` more: name, size and available pods.
+    fn remembered(before: i32, surge: i32, sets: &[(&str, i32, i32)]) -> Vec<Arc<ReplicaSet>> {
+        let age = |place: usize| json!(format!("2026-01-0{}T00:00:00Z", place + 1));
+        let made = sets.iter().enumerate().map(|(place, (name, size, up))| {
+            let mut made = ReplicaSet::clone(&set(name, *size, *up));
+            made.metadata.creation_timestamp = serde_json::from_value(age(place)).unwrap();
+            let notes = [(DESIRED, before), (MOST, before + surge)];
+            made.annotations_mut().extend(notes.map(|(key, number)| (key.to_owned(), number.to_string())));
+            Arc::new(made)
+        });
+        made.collect()
+    }
+
+    #[test]
+    fn a_rollout_that_is_half_done_keeps_its_proportions() {
+        // Wanted, surge, size before, the sets (the last is the current one), and what becomes of them.
+        type Case<'a> = (i32, i32, i32, &'a [(&'a str, i32, i32)], &'a [(&'a str, i32)]);
+        let table: &[Case<'_>] = &[
+            // The example of the documentation: 10 + 3, 8 old and 5 new, to 15: 11 and 7.
+            (15, 3, 10, &[("old", 8, 8), ("new", 5, 0)], &[("old", 11), ("new", 7)]),
+            (20, 0, 10, &[("old", 5, 5), ("new", 5, 0)], &[("new", 10), ("old", 10)]),
+            (5, 0, 10, &[("old", 5, 5), ("new", 5, 0)], &[("old", 2), ("new", 3)]),
+            (0, 1, 10, &[("old", 6, 5), ("new", 5, 0)], &[("old", 0), ("new", 0)]),
+            (12, 0, 10, &[("new", 10, 10)], &[("new", 12)]),
+            (4, 0, 0, &[("old", 0, 0), ("new", 0, 0)], &[("new", 4)]),
+            (11, 0, 10, &[("a", 3, 3), ("b", 3, 3), ("c", 4, 0)], &[("c", 5), ("b", 3), ("a", 3)]),
+            (3, 1, 3, &[("old", 1, 1), ("new", 3, 3)], &[("old", 0)]),
+        ];
+        for (wanted, surge, before, sets, expected) in table {
+            let deployment = deployment(*wanted, &rolling(&json!(surge), &json!(1)));
+            let sets = remembered(*before, *surge, sets);
+            let expected: Vec<_> = expected.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect();
+            assert_eq!(sizes(&rescale(&deployment, sets.last(), &sets)), expected, "{wanted} of {before}");
+        }
+    }
+
+    #[test]
+    fn another_size_is_noticed_by_what_the_sets_remember() {
+        let sets = remembered(3, 1, &[("old", 1, 1), ("new", 2, 2)]);
+        assert!(!is_rescaled(&deployment(3, &json!({})), &sets));
+        assert!(is_rescaled(&deployment(4, &json!({})), &sets));
+        assert!(!is_rescaled(&deployment(4, &json!({})), &[set("made earlier", 3, 3)]));
+        let notes = notes(&deployment(4, &rolling(&json!("50%"), &json!(0))));
+        assert_eq!((notes[DESIRED].as_str(), notes[MOST].as_str()), ("4", "6"));
     }
 }

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
-use super::{REVISION, TEMPLATE_HASH};
+use super::{REVISION, TEMPLATE_HASH, plan};
 use crate::owned::controller_reference;
 
 /// The letters of a hash, without vowels and look-alikes so that no word comes out.
@@ -22,8 +22,8 @@ const NOT_INHERITED: [&str; 6] = [
     "kubectl.kubernetes.io/last-applied-configuration",
     REVISION,
     HISTORY,
-    "deployment.kubernetes.io/desired-replicas",
-    "deployment.kubernetes.io/max-replicas",
+    plan::DESIRED,
+    plan::MOST,
     "deprecated.deployment.rollback.to",
 ];
 
@@ -98,7 +98,8 @@ pub(super) fn replica_set(deployment: &Deployment, number: i64, replicas: i32) -
     let labels = labels.clone();
     let mut selector = spec.selector.clone();
     selector.match_labels.get_or_insert_default().insert(TEMPLATE_HASH.to_owned(), hash.clone());
-    let annotations = lacking(deployment, &ReplicaSet::default(), number);
+    let mut annotations = lacking(deployment, &ReplicaSet::default(), number);
+    annotations.extend(plan::notes(deployment));
     let metadata = ObjectMeta {
         name: Some(format!("{}-{hash}", deployment.name_any())),
         namespace: deployment.namespace(),
