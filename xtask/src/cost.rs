@@ -4,6 +4,7 @@
 mod api;
 mod pods;
 mod process;
+mod services;
 mod wire;
 
 use std::io::{BufRead, BufReader};
@@ -54,11 +55,17 @@ fn engine() -> Result<Vec<Row>> {
     instance.ok(&["rm", "sleeper"])?;
     rows.push(second_pack(&instance)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let pods = pods::Pods::new(&runtime, instance.home())?;
+    let client = runtime.block_on(pods::client(instance.home()))?;
+    let pods = pods::Pods::new(&runtime, &client);
     rows.push(ms("pod created -> running, p50", 60.0, pods.one_at_a_time(20)?.running));
     rows.push(ms("pod deleted -> gone, p50", 100.0, pods.one_at_a_time(20)?.gone));
     rows.push(ms("50 pods at once -> running", 2000.0, pods.at_once(50)?));
     rows.push(memory_per_pod(&instance, &pods)?);
+    rows.push(ms("change -> its controller has acted, p50", 5.0, runtime.block_on(services::hop(&client))?));
+    let port = format!("{}:8080", shipway_tests::free_port()?);
+    instance.ok(&["run", "examples/hello/hello.py", "--name", "hello", "--detach", "--port", &port])?;
+    let taken = runtime.block_on(services::new_service(&client, "hello"))?;
+    rows.push(ms("new service answers, 1,000 beside it, p50", 20.0, taken));
     Ok(rows)
 }
 

@@ -16,6 +16,13 @@ use tokio::runtime::Runtime;
 
 use super::median;
 
+/// A client for the instance in that home.
+pub(crate) async fn client(home: &Path) -> Result<Client> {
+    let kubeconfig = Kubeconfig::read_from(home.join("kubeconfig"))?;
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
+}
+
 /// A client that makes sleeping pods.
 pub(crate) struct Pods<'a> {
     runtime: &'a Runtime,
@@ -29,13 +36,8 @@ pub(crate) struct Life {
 }
 
 impl<'a> Pods<'a> {
-    pub(crate) fn new(runtime: &'a Runtime, home: &Path) -> Result<Self> {
-        let kubeconfig = Kubeconfig::read_from(home.join("kubeconfig"))?;
-        let client = runtime.block_on(async {
-            let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-            anyhow::Ok(Client::try_from(config)?)
-        })?;
-        Ok(Self { runtime, api: Api::default_namespaced(client) })
+    pub(crate) fn new(runtime: &'a Runtime, client: &Client) -> Self {
+        Self { runtime, api: Api::default_namespaced(client.clone()) }
     }
 
     /// Creates and deletes pods one after the other.
