@@ -7,7 +7,11 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 /// The crates that may look into the store.
-const STORE_READERS: [&str; 4] = ["shipway-apiserver", "shipway-etcd", "shipway-store", "shipway"];
+const STORE_READERS: [&str; 5] = ["shipway-apiserver", "shipway-etcd", "shipway-store", "shipway", SIMULATION];
+/// Wires a whole cluster as the binary does, and interposes the C library's clock: never part of a release.
+const SIMULATION: &str = "shipway-sim";
+/// The crates that may use it.
+const SIMULATORS: [&str; 2] = ["shipway-tests", "xtask"];
 /// The platform crates that other platform crates may build on.
 const PLATFORM_SHARED: [&str; 3] = ["shipway-api", "shipway-package", "shipway-deploy"];
 /// A file that is longer had better be a table, a protocol or a property test.
@@ -122,6 +126,9 @@ fn why_not(from: &Crate, to: &Crate, only_tests: bool) -> Option<&'static str> {
     if to.name == "shipway-testkit" && !only_tests {
         return Some("the test kit is for tests only");
     }
+    if to.name == SIMULATION && !SIMULATORS.contains(&from.name.as_str()) {
+        return Some("the simulation is for tests and chores only");
+    }
     if to.name == "shipway-store" && !STORE_READERS.contains(&from.name.as_str()) {
         return Some("everybody but the API server is a client of the API");
     }
@@ -164,6 +171,7 @@ mod tests {
                 from,
                 made("shipway-node", Part::Engine, &[]),
                 made("shipway-store", Part::Engine, &[]),
+                made("shipway-sim", Part::Engine, &[]),
                 made("shipway-gateway", Part::Platform, &[]),
                 made("shipway-deploy", Part::Platform, &[]),
                 made("shipway-oci", Part::Base, &[]),
@@ -175,6 +183,10 @@ mod tests {
         assert!(refused("shipway-x", Part::Base, "shipway-node"));
         assert!(refused("shipway-x", Part::Platform, "shipway-gateway"));
         assert!(refused("shipway-x", Part::Engine, "shipway-store"));
+        assert!(refused("shipway", Part::Outside, "shipway-sim"));
+        assert!(refused("shipway-node", Part::Engine, "shipway-sim"));
+        assert!(!refused("xtask", Part::Outside, "shipway-sim"));
+        assert!(!refused("shipway-sim", Part::Engine, "shipway-store"));
         assert!(!refused("shipway-apiserver", Part::Engine, "shipway-store"));
         assert!(!refused("shipway-x", Part::Platform, "shipway-deploy"));
         assert!(!refused("shipway-x", Part::Platform, "shipway-oci"));

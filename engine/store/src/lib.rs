@@ -19,7 +19,7 @@ mod replay;
 mod ring;
 mod segment;
 mod shared;
-#[cfg(test)]
+#[cfg(any(test, feature = "sim"))]
 mod sim;
 mod spare;
 mod store;
@@ -33,5 +33,7 @@ pub use disk::{Directory, Disk, DiskFile, DiskLock};
 pub use error::StoreError;
 pub use kv::{KeyValue, Range, Ranged, Revision};
 pub use log::{Log, Options};
+#[cfg(any(test, feature = "sim"))]
+pub use sim::{Fault, SimDisk};
 pub use store::{Commit, Event, EventKind, Store, Watcher};
 pub use txn::{Compare, MAX_TXN_BYTES, Op, Txn, TxnResult};

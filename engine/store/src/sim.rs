@@ -1,4 +1,4 @@
-//! A disk in memory that behaves as badly as a real one may.
+//! A disk in memory that behaves as badly as a real one may; for tests of the log and of what stands on it.
 //!
 //! It keeps apart what is in the page cache and what is durable. At a chosen operation it fails once, or loses its power;
 //! after that, any subset of the sectors and any first part of the name changes that were not synced may be there.
@@ -17,7 +17,7 @@ const SECTOR: usize = 512;
 
 /// What happens at one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// It and all after it fail.
     PowerCut,
     /// It fails, those after it do not. A failed sync has dropped what it should have made durable, as Linux does.
@@ -28,7 +28,7 @@ pub(crate) enum Fault {
 
 /// The disk; clones share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct SimDisk(Arc<Mutex<Inner>>);
+pub struct SimDisk(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Clone, Default)]
 struct Inner {
@@ -66,33 +66,34 @@ impl SimDisk {
     }
 
     /// Has operation number `at` (writes, syncs and changes of names count, from 0) go wrong.
-    pub(crate) fn fault_at(&self, at: u64, fault: Fault) {
+    pub fn fault_at(&self, at: u64, fault: Fault) {
         self.inner().fault = Some((at, fault));
     }
 
     /// How many operations there were.
-    pub(crate) fn operations(&self) -> u64 {
+    pub fn operations(&self) -> u64 {
         self.inner().operations
     }
 
     /// Whether the fault was a power cut and has happened.
-    pub(crate) fn is_dead(&self) -> bool {
+    pub fn is_dead(&self) -> bool {
         self.inner().dead
     }
 
     /// Bounds the bytes of all files.
-    pub(crate) fn set_space(&self, space: Option<usize>) {
+    pub fn set_space(&self, space: Option<usize>) {
         self.inner().space = space;
     }
 
     /// The bytes of all files.
-    pub(crate) fn used(&self) -> usize {
+    pub fn used(&self) -> usize {
         let inner = self.inner();
         inner.names.values().map(|file| inner.files[*file].cached.len()).sum()
     }
 
     /// The machine after the power came back: what was synced, and of the rest whatever `seed` says.
-    pub(crate) fn after_power_cut(&self, seed: u64) -> Self {
+    #[must_use]
+    pub fn after_power_cut(&self, seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let before = self.inner();
         let mut after = Inner { durable_names: before.durable_names.clone(), ..Inner::default() };
@@ -106,19 +107,20 @@ impl SimDisk {
     }
 
     /// The machine after only the process was killed: the page cache is still there, and still not durable.
-    pub(crate) fn after_kill(&self) -> Self {
+    #[must_use]
+    pub fn after_kill(&self) -> Self {
         let inner = Inner { fault: None, dead: false, locked: false, operations: 0, ..self.inner().clone() };
         Self(Arc::new(Mutex::new(inner)))
     }
 
     /// The bytes of a file.
-    pub(crate) fn contents(&self, name: &str) -> Vec<u8> {
+    pub fn contents(&self, name: &str) -> Vec<u8> {
         let inner = self.inner();
         inner.files[inner.names[name]].cached.clone()
     }
 
     /// Puts other bytes in place of a file's, durably.
-    pub(crate) fn replace(&self, name: &str, bytes: &[u8]) {
+    pub fn replace(&self, name: &str, bytes: &[u8]) {
         let mut inner = self.inner();
         let file = inner.names[name];
         inner.files[file] = File { cached: bytes.to_vec(), durable: bytes.to_vec(), pending: Vec::new() };
@@ -277,14 +279,14 @@ impl DiskFile for SimFile {
         if inner.dead {
             return Err(off());
         }
-        let at = usize::try_from(offset).unwrap();
+        let at = usize::try_from(offset).expect("a file in memory is as long as memory at most");
         let bytes = inner.files[self.id].cached.get(at..at + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         buffer.copy_from_slice(bytes);
         Ok(())
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let at = usize::try_from(offset).unwrap();
+        let at = usize::try_from(offset).expect("a file in memory is as long as memory at most");
         let used = self.disk.used();
         let mut inner = self.disk.inner();
         let fault = inner.operation()?;

@@ -1,0 +1,152 @@
+//! The pods that a machine runs: made, stepped and taken down as their objects say. Outlives the node's process.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use tokio::time::Instant;
+
+use super::Attempts;
+use super::plan::Plan;
+use super::sandbox::{Sandbox, Why};
+use super::status::status;
+
+/// Namespace and name.
+pub(super) type Key = (String, String);
+
+/// What is to be told to the API, and when to look again.
+#[derive(Default)]
+pub(super) struct Due {
+    pub(super) publish: Option<(Arc<Pod>, PodStatus)>,
+    /// A pod that has ended and whose object is to be removed.
+    pub(super) remove: Option<Arc<Pod>>,
+    pub(super) wake: Option<Instant>,
+}
+
+pub(super) struct Machine {
+    index: u8,
+    start: Duration,
+    attempts: Attempts,
+    /// By uid.
+    sandboxes: BTreeMap<String, Sandbox>,
+    /// How many addresses were given out.
+    addresses: u16,
+}
+
+impl Machine {
+    pub(super) fn new(index: usize, start: Duration, attempts: Attempts) -> Self {
+        let index = u8::try_from(index).unwrap_or(u8::MAX);
+        Self { index, start, attempts, sandboxes: BTreeMap::new(), addresses: 0 }
+    }
+
+    /// The machine's own address.
+    pub(super) fn address(&self) -> Ipv4Addr {
+        Ipv4Addr::new(192, 168, 0, self.index)
+    }
+
+    /// All containers die.
+    pub(super) fn kill(&mut self) {
+        self.sandboxes.values_mut().for_each(Sandbox::kill);
+    }
+
+    /// The uids of the pods of which a container runs.
+    pub(super) fn running(&self) -> Vec<String> {
+        let now = Instant::now();
+        self.sandboxes.iter().filter(|(_, sandbox)| sandbox.runs_at(now)).map(|(uid, _)| uid.clone()).collect()
+    }
+
+    /// The pods that have something here.
+    pub(super) fn keys(&self) -> Vec<Key> {
+        self.sandboxes.values().map(|sandbox| key(&sandbox.pod)).collect()
+    }
+
+    /// Notes what the API was told.
+    pub(super) fn published(&mut self, uid: &str, status: PodStatus) {
+        if let Some(sandbox) = self.sandboxes.get_mut(uid) {
+            sandbox.published = Some(status);
+        }
+    }
+
+    /// Brings the pods of one name to where their object says, if there is one.
+    pub(super) fn step(&mut self, name: &Key, object: Option<&Arc<Pod>>) -> Due {
+        let uid = object.and_then(|pod| pod.metadata.uid.as_deref());
+        if let Some(wake) = self.end_others(name, uid) {
+            // One at a time has the name.
+            return Due { wake: Some(wake), ..Due::default() };
+        }
+        let (Some(pod), Some(uid)) = (object, uid) else { return Due::default() };
+        if !self.sandboxes.contains_key(uid) && !self.begin(pod, uid) {
+            let remove = pod.metadata.deletion_timestamp.is_some().then(|| pod.clone());
+            return Due { remove, ..Due::default() };
+        }
+        let host = self.address().to_string();
+        let Some(sandbox) = self.sandboxes.get_mut(uid) else { return Due::default() };
+        sandbox.pod = pod.clone();
+        let now = Instant::now();
+        if pod.metadata.deletion_timestamp.is_some() {
+            sandbox.end_all(Why::Deleted, grace(pod), now);
+        }
+        let wake = sandbox.step(now);
+        let status = status(sandbox, &host, now);
+        let ended = pod.metadata.deletion_timestamp.is_some() && !sandbox.runs();
+        let publish = (sandbox.published.as_ref() != Some(&status)).then(|| (pod.clone(), status));
+        Due { publish, remove: ended.then(|| pod.clone()), wake }
+    }
+
+    /// Makes the sandbox of a pod that is to run; false when it is not.
+    fn begin(&mut self, pod: &Arc<Pod>, uid: &str) -> bool {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        if matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some() {
+            return false;
+        }
+        self.addresses = self.addresses.wrapping_add(1);
+        let [high, low] = self.addresses.to_be_bytes();
+        let address = Ipv4Addr::new(10, self.index.saturating_add(100), high, low);
+        let sandbox = Sandbox::new(pod.clone(), address, self.attempt(pod), self.start);
+        self.sandboxes.insert(uid.to_owned(), sandbox);
+        true
+    }
+
+    /// How many pods of the same owner were started before this one.
+    fn attempt(&self, pod: &Pod) -> u32 {
+        let owner = pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+        let Some(owner) = owner else { return 0 };
+        let key = format!("{}/{}", owner.uid, Plan(pod).index().unwrap_or_default());
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = attempts.entry(key).or_default();
+        *count += 1;
+        *count - 1
+    }
+
+    /// Takes down what has the name but not the uid. Says when to look again if something still runs.
+    fn end_others(&mut self, name: &Key, uid: Option<&str>) -> Option<Instant> {
+        let now = Instant::now();
+        let others = self.sandboxes.iter_mut().filter(|(own, it)| Some(own.as_str()) != uid && key(&it.pod) == *name);
+        let mut wake = None;
+        let mut ended = Vec::new();
+        for (uid, sandbox) in others {
+            sandbox.end_all(Why::Deleted, grace(&sandbox.pod.clone()), now);
+            match sandbox.step(now).filter(|_| sandbox.runs()) {
+                Some(at) => wake = Some(at),
+                None => ended.push(uid.clone()),
+            }
+        }
+        for uid in ended {
+            self.sandboxes.remove(&uid);
+        }
+        wake
+    }
+}
+
+fn key(pod: &Pod) -> Key {
+    (pod.metadata.namespace.clone().unwrap_or_default(), pod.metadata.name.clone().unwrap_or_default())
+}
+
+/// How long the pod may take to end.
+fn grace(pod: &Pod) -> Duration {
+    let own = || pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+    let seconds = pod.metadata.deletion_grace_period_seconds.or_else(own).unwrap_or(30);
+    Duration::from_secs(seconds.try_into().unwrap_or(0))
+}

@@ -1,0 +1,103 @@
+//! A node that only seems to run containers: a client of the API like any other node.
+//!
+//! The machine ([`Machine`]) holds what really runs and outlives the node's process, as containers outlive a kubelet. The
+//! process registers the node, renews its lease, follows its pods and reports what the machine does. What a container does
+//! is told by annotations on its pod (`plan.rs`).
+
+mod backoff;
+mod heartbeat;
+mod machine;
+mod plan;
+mod process;
+mod sandbox;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kube::Client;
+
+use crate::parts::Tasks;
+use machine::Machine;
+
+/// How often a pod of each owner (and completion index) was started anywhere.
+pub(crate) type Attempts = Arc<Mutex<HashMap<String, u32>>>;
+
+/// What a node is like.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// How many processors it has, as a quantity.
+    pub cpu: String,
+    /// How much memory, as a quantity.
+    pub memory: String,
+    /// How many pods it takes.
+    pub pods: u32,
+    /// Labels beside the usual ones.
+    pub labels: Vec<(String, String)>,
+    /// How long a pod takes from its binding to the start of its first container.
+    pub start: Duration,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        let (cpu, memory) = ("8".to_owned(), "16Gi".to_owned());
+        Self { cpu, memory, pods: 110, labels: Vec::new(), start: Duration::from_millis(300) }
+    }
+}
+
+/// A machine and the node's process on it.
+pub(crate) struct Node {
+    name: String,
+    options: NodeOptions,
+    attempts: Attempts,
+    machine: Arc<Mutex<Machine>>,
+    process: Option<Tasks>,
+}
+
+impl Node {
+    pub(crate) fn new(index: usize, options: NodeOptions, attempts: &Attempts) -> Self {
+        let machine = Arc::new(Mutex::new(Machine::new(index, options.start, attempts.clone())));
+        Self { name: format!("node-{index}"), options, attempts: attempts.clone(), machine, process: None }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn attempts(&self) -> &Attempts {
+        &self.attempts
+    }
+
+    /// Starts the process, in place of one that runs.
+    pub(crate) fn start(&mut self, client: Client) {
+        self.process = None;
+        let address = lock(&self.machine).address().to_string();
+        let heartbeat = heartbeat::run(client.clone(), self.name.clone(), address, self.options.clone());
+        let mut tasks = Tasks::new();
+        tasks.spawn(heartbeat);
+        tasks.spawn(process::run(client, self.name.clone(), self.machine.clone()));
+        self.process = Some(tasks);
+    }
+
+    /// Kills the process.
+    pub(crate) fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// Kills all containers, as a power cut does.
+    pub(crate) fn kill(&mut self) {
+        lock(&self.machine).kill();
+    }
+
+    /// The uids of the pods of which a container runs.
+    pub(crate) fn running(&self) -> Vec<String> {
+        lock(&self.machine).running()
+    }
+}
+
+fn lock(machine: &Mutex<Machine>) -> MutexGuard<'_, Machine> {
+    machine.lock().unwrap_or_else(PoisonError::into_inner)
+}
