@@ -19,7 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shipway_apiserver::pki::{Authority, FrontProxy, KeyPairPem, TokenKey};
 use shipway_apiserver::{ApiServer, Config, Identity};
 use shipway_container::Runtime;
-use shipway_driver::Shared;
+use shipway_driver::{Shared, slim};
 use shipway_network::Network;
 use shipway_node::{Node, NodeConfig};
 use tokio::net::TcpListener;
@@ -33,7 +33,6 @@ use crate::home::{Home, private_folder};
 use crate::instance::{CLUSTER_DOMAIN, Instance};
 use crate::listings::{is_ready, node_name};
 use crate::output::one_line;
-use crate::pods::slim;
 use crate::up::READY;
 
 /// The ports that services may have on the node.

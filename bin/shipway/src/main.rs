@@ -9,7 +9,6 @@ mod images;
 mod instance;
 mod listings;
 mod output;
-mod pods;
 mod run;
 mod up;
 

@@ -9,8 +9,10 @@ pub mod matching;
 mod queue;
 mod recorder;
 mod shared;
+mod slim;
 
 pub use cache::{Change, Trim, cached};
 pub use queue::{Queue, drive};
 pub use recorder::{EventKind, Recorder};
 pub use shared::Shared;
+pub use slim::slim;

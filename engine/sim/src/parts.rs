@@ -6,15 +6,12 @@ use std::time::Duration;
 
 use kube::Api;
 use shipway_apiserver::{ApiServer, Config, Identity};
-use shipway_driver::Shared;
+use shipway_driver::{Shared, slim};
 use shipway_store::{Log, Options, SimDisk, Store};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::door::{Gate, Serving};
-// The very function that the binary gives its cache.
-#[path = "../../../bin/shipway/src/pods.rs"]
-mod pods;
 
 /// A part that can be crashed and started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +52,7 @@ pub(crate) type Tasks = JoinSet<()>;
 /// A cache of pods as the binary makes it; here controllers and scheduler have one each, so that they crash each for itself.
 fn pods(gate: &Gate, tasks: &mut Tasks) -> Shared<k8s_openapi::api::core::v1::Pod> {
     let client = gate.client(Identity::scheduler());
-    let (pods, watching) = Shared::new(Api::all(client), pods::slim, CancellationToken::new());
+    let (pods, watching) = Shared::new(Api::all(client), slim, CancellationToken::new());
     tasks.spawn(watching);
     pods
 }

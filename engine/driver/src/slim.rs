@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, Volume};
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Drops what only the node reads.
-pub(crate) fn slim(pod: &mut Pod) {
+pub fn slim(pod: &mut Pod) {
     let own = |key: &String, _: &mut String| key.contains("kubernetes.io/") && key != LAST_APPLIED;
     pod.metadata.annotations.iter_mut().for_each(|annotations| annotations.retain(own));
     pod.metadata.annotations.take_if(|annotations| annotations.is_empty());
