@@ -13,12 +13,13 @@ mod types;
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use kube_cel::KubeCelExt;
 use kube_cel::cel::parser::{Expression, Parser};
 use kube_cel::cel::{self, Context, ExecutionError};
 use serde_json::{Value, json};
+use shipway_schema::expression::lend;
 
 use super::Request;
 use super::request::user_info;
@@ -89,11 +90,27 @@ type Memo = Arc<Mutex<HashMap<String, Result<cel::Value, ExecutionError>>>>;
 /// What expressions see of one request.
 pub(super) struct Environment {
     values: Vec<(&'static str, cel::Value)>,
+    means: Arc<Means>,
+    /// The values as the evaluator wants them, made when the first expression asks: it copies them.
+    scope: OnceLock<Context<'static>>,
+}
+
+/// What the functions work with.
+struct Means {
     variables: Arc<HashMap<String, Arc<Program>>>,
     memo: Memo,
     meter: Arc<Meter>,
     asker: Option<Asker>,
 }
+
+/// All functions. Made once: there are many.
+static FUNCTIONS: LazyLock<Context<'static>> = LazyLock::new(|| {
+    let mut context = Context::default().with_all();
+    shipway_schema::expression::register(&mut context);
+    functions::register(&mut context);
+    authorizer::register(&mut context);
+    context
+});
 
 impl Environment {
     /// `object`, `oldObject`, `request` and `authorizer`.
@@ -110,8 +127,17 @@ impl Environment {
             ("oldObject", shown(request.old)),
             ("request", to_cel(&described(request))),
         ];
-        let asker = Some(Asker::of(request));
-        Self { values, variables: Arc::default(), memo: Memo::default(), meter: Arc::default(), asker }
+        Self::new(values, Arc::default(), Arc::default(), Some(Asker::of(request)))
+    }
+
+    fn new(
+        values: Vec<(&'static str, cel::Value)>,
+        variables: Arc<HashMap<String, Arc<Program>>>,
+        meter: Arc<Meter>,
+        asker: Option<Asker>,
+    ) -> Self {
+        let means = Means { variables, memo: Memo::default(), meter, asker };
+        Self { values, means: Arc::new(means), scope: OnceLock::new() }
     }
 
     /// The same with other policy variables, and these values beside.
@@ -122,12 +148,12 @@ impl Environment {
     ) -> Self {
         let beside = beside.into_iter().map(|(name, value)| (name, to_cel(&value)));
         let values = self.values.iter().cloned().chain(beside).collect();
-        Self { values, variables, memo: Memo::default(), meter: self.meter.clone(), asker: self.asker.clone() }
+        Self::new(values, variables, self.means.meter.clone(), self.means.asker.clone())
     }
 
     /// The same after the object has changed; what was worked out of it is forgotten.
     pub(super) fn seeing(&self, object: &Value) -> Self {
-        let mut next = self.with(self.variables.clone(), []);
+        let mut next = self.with(self.means.variables.clone(), []);
         if let Some((_, shown)) = next.values.iter_mut().find(|(name, _)| *name == "object") {
             *shown = to_cel(object);
         }
@@ -157,32 +183,34 @@ impl Environment {
     }
 
     fn evaluate(&self, program: &Program) -> Result<cel::Value, String> {
-        self.meter.begin();
-        let work = || self.context().resolve(&program.expression);
+        let meter = &*self.means.meter;
+        meter.begin();
+        let work = || {
+            let mut scope = self.scope().new_inner_scope();
+            scope.set_variable_resolver(meter);
+            scope.resolve(&program.expression)
+        };
         let evaluated = if program.depth > SHALLOW {
             on_deep_stack(work)
         } else {
             let caught = std::panic::catch_unwind(AssertUnwindSafe(work));
             caught.map_err(|_| "the expression uses what is not supported".into())
         };
-        if self.meter.is_exhausted() {
+        if meter.is_exhausted() {
             return Err("operation cancelled: actual cost limit exceeded".into());
         }
         evaluated?.map_err(|error| message(&error))
     }
 
-    fn context(&self) -> Context<'_> {
-        let mut context = Context::default().with_all();
-        shipway_schema::expression::register(&mut context);
-        functions::register(&mut context, &self.meter, &self.variables, &self.memo);
-        if let Some(asker) = &self.asker {
-            asker.register(&mut context);
-        }
-        for (name, value) in &self.values {
-            context.add_variable_from_value(*name, value.clone());
-        }
-        context.set_variable_resolver(&*self.meter);
-        context
+    fn scope(&self) -> &Context<'static> {
+        self.scope.get_or_init(|| {
+            let mut scope = FUNCTIONS.new_inner_scope();
+            lend(&mut scope, self.means.clone());
+            for (name, value) in &self.values {
+                scope.add_variable_from_value(*name, value.clone());
+            }
+            scope
+        })
     }
 }
 
@@ -224,26 +252,27 @@ fn shorten(text: &str) -> String {
     text.chars().take(MESSAGE).collect()
 }
 
-/// Works out a policy's variable, once.
-fn variable(
-    name: &str,
-    context: &Context<'_>,
-    variables: &HashMap<String, Arc<Program>>,
-    memo: &Memo,
-) -> Result<cel::Value, ExecutionError> {
-    let known = |memo: &Memo| memo.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
-    if let Some(known) = known(memo) {
-        return known;
+impl Means {
+    /// Works out a policy's variable, once.
+    fn variable(&self, name: &str, scope: &Context<'_>) -> Result<cel::Value, ExecutionError> {
+        let memo = || self.memo.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = memo().get(name).cloned() {
+            return known;
+        }
+        let program = self.variables.get(name).ok_or_else(|| ExecutionError::no_such_key(name))?;
+        let value = outermost(scope).resolve(&program.expression);
+        memo().insert(name.to_owned(), value.clone());
+        value
     }
-    let program = variables.get(name).ok_or_else(|| ExecutionError::no_such_key(name))?;
-    // A variable does not see those of the loop that asks for it.
-    let mut root = context;
-    while let Context::Child { parent, .. } = root {
-        root = parent;
+}
+
+/// The scope in which an expression began: a variable does not see those of the loop that asks for it. Around it are only
+/// the values and the functions.
+fn outermost<'a>(mut scope: &'a Context<'a>) -> &'a Context<'a> {
+    while let Context::Child { parent: parent @ Context::Child { parent: Context::Child { .. }, .. }, .. } = scope {
+        scope = parent;
     }
-    let value = root.resolve(&program.expression);
-    memo.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), value.clone());
-    value
+    scope
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@
 //! Pure; whoever evaluates has to bound the work, as of any other loop.
 
 mod functions;
+mod lent;
 mod macros;
 
 pub use functions::{is_expanded, register};
+pub use lent::{LENT, lend, lent};
 pub use macros::expand;

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use kube_cel::cel::extractors::This;
 use kube_cel::cel::objects::Opaque;
-use kube_cel::cel::{Context, ExecutionError, Value};
+use kube_cel::cel::{Context, ExecutionError, FunctionContext, Value};
+use shipway_schema::expression::lent;
 
 use super::super::Request;
+use super::Means;
 use super::rewrite::{AUTHORIZER, REQUESTED};
 use crate::ApiServer;
 use crate::authorize::Attributes;
@@ -105,65 +107,64 @@ impl Asker {
         };
         Self { server: request.call.server.clone(), requested: Arc::new(requested) }
     }
+}
 
-    /// Adds the functions to a context.
-    pub(super) fn register(&self, context: &mut Context<'_>) {
-        let requested = self.requested.clone();
-        context.add_function(REQUESTED, move || Ok::<_, ExecutionError>(Value::Opaque(requested.clone())));
-        let identity = self.requested.identity.clone();
-        context.add_function(AUTHORIZER, move || {
-            Ok::<_, ExecutionError>(Value::Opaque(Arc::new(Question {
-                identity: identity.clone(),
-                ..Question::default()
-            })))
-        });
-        context.add_function("serviceAccount", |This(value): This<Value>, namespace: Text, name: Text| {
-            with(&value, "serviceAccount", |asked| asked.identity = Identity::account(&namespace, &name).known())
-        });
-        context.add_function("path", |This(value): This<Value>, path: Text| {
-            with(&value, "path", |asked| asked.path = Some(plain(&path)))
-        });
-        context.add_function("group", |This(value): This<Value>, group: Text| {
-            with(&value, "group", |asked| asked.group = plain(&group))
-        });
-        context.add_function("resource", |This(value): This<Value>, name: Text| {
-            with(&value, "resource", |asked| asked.resource = plain(&name))
-        });
-        context.add_function("subresource", |This(value): This<Value>, name: Text| {
-            with(&value, "subresource", |asked| asked.subresource = plain(&name))
-        });
-        context.add_function("namespace", |This(value): This<Value>, name: Text| {
-            with(&value, "namespace", |asked| asked.namespace = plain(&name))
-        });
-        context.add_function("name", |This(value): This<Value>, name: Text| {
-            with(&value, "name", |asked| asked.name = plain(&name))
-        });
-        context.add_function("fieldSelector", |This(value): This<Value>, selector: Text| {
-            with(&value, "fieldSelector", |asked| asked.fields = plain(&selector))
-        });
-        // No rule of this server looks at labels: who may do it with some may do it with any.
-        context
-            .add_function("labelSelector", |This(value): This<Value>, _: Text| with(&value, "labelSelector", |_| ()));
-        self.register_answers(context);
-    }
+fn asker(context: &FunctionContext<'_, '_>) -> Result<Asker, ExecutionError> {
+    lent::<Means>(context)?.asker.clone().ok_or_else(|| wrong(context.name))
+}
 
-    fn register_answers(&self, context: &mut Context<'_>) {
-        let server = self.server.clone();
-        context.add_function("check", move |This(value): This<Value>, verb: Text| {
-            let opaque = of::<Question>(&value, "check")?;
-            let question = opaque.downcast_ref::<Question>().ok_or_else(|| wrong("check"))?;
-            Ok::<_, ExecutionError>(Value::Opaque(Arc::new(question.answer(&server, &verb))))
-        });
-        context.add_function("allowed", |This(value): This<Value>| decided(&value, "allowed", |own| own.allowed));
-        context.add_function("reason", |This(value): This<Value>| {
-            decided(&value, "reason", |own| Value::String(Arc::new(own.reason.clone())))
-        });
-        // Nothing fails where everything is known.
-        context.add_function("errored", |This(value): This<Value>| decided(&value, "errored", |_| false));
-        context.add_function("error", |This(value): This<Value>| {
-            decided(&value, "error", |_| Value::String(Arc::default()))
-        });
-    }
+/// Adds the functions to a context.
+pub(super) fn register(context: &mut Context<'_>) {
+    context.add_function(REQUESTED, |context: &FunctionContext<'_, '_>| {
+        Ok::<_, ExecutionError>(Value::Opaque(asker(context)?.requested))
+    });
+    context.add_function(AUTHORIZER, |context: &FunctionContext<'_, '_>| {
+        let identity = asker(context)?.requested.identity.clone();
+        Ok::<_, ExecutionError>(Value::Opaque(Arc::new(Question { identity, ..Question::default() })))
+    });
+    context.add_function("serviceAccount", |This(value): This<Value>, namespace: Text, name: Text| {
+        with(&value, "serviceAccount", |asked| asked.identity = Identity::account(&namespace, &name).known())
+    });
+    context.add_function("path", |This(value): This<Value>, path: Text| {
+        with(&value, "path", |asked| asked.path = Some(plain(&path)))
+    });
+    context.add_function("group", |This(value): This<Value>, group: Text| {
+        with(&value, "group", |asked| asked.group = plain(&group))
+    });
+    context.add_function("resource", |This(value): This<Value>, name: Text| {
+        with(&value, "resource", |asked| asked.resource = plain(&name))
+    });
+    context.add_function("subresource", |This(value): This<Value>, name: Text| {
+        with(&value, "subresource", |asked| asked.subresource = plain(&name))
+    });
+    context.add_function("namespace", |This(value): This<Value>, name: Text| {
+        with(&value, "namespace", |asked| asked.namespace = plain(&name))
+    });
+    context.add_function("name", |This(value): This<Value>, name: Text| {
+        with(&value, "name", |asked| asked.name = plain(&name))
+    });
+    context.add_function("fieldSelector", |This(value): This<Value>, selector: Text| {
+        with(&value, "fieldSelector", |asked| asked.fields = plain(&selector))
+    });
+    // No rule of this server looks at labels: who may do it with some may do it with any.
+    context.add_function("labelSelector", |This(value): This<Value>, _: Text| with(&value, "labelSelector", |_| ()));
+    register_answers(context);
+}
+
+fn register_answers(context: &mut Context<'_>) {
+    context.add_function("check", |context: &FunctionContext<'_, '_>, This(value): This<Value>, verb: Text| {
+        let opaque = of::<Question>(&value, "check")?;
+        let question = opaque.downcast_ref::<Question>().ok_or_else(|| wrong("check"))?;
+        Ok::<_, ExecutionError>(Value::Opaque(Arc::new(question.answer(&asker(context)?.server, &verb))))
+    });
+    context.add_function("allowed", |This(value): This<Value>| decided(&value, "allowed", |own| own.allowed));
+    context.add_function("reason", |This(value): This<Value>| {
+        decided(&value, "reason", |own| Value::String(Arc::new(own.reason.clone())))
+    });
+    // Nothing fails where everything is known.
+    context.add_function("errored", |This(value): This<Value>| decided(&value, "errored", |_| false));
+    context
+        .add_function("error", |This(value): This<Value>| decided(&value, "error", |_| Value::String(Arc::default())));
 }
 
 impl Question {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use kube_cel::cel::Value;
 use kube_cel::cel::context::VariableResolver;
+use shipway_schema::expression::LENT;
 
 /// What one request's expressions may cost together. A step of a loop costs one, a value as much as it is large.
 const BUDGET: i64 = 10_000_000;
@@ -59,8 +60,8 @@ impl Meter {
 
 /// Every look at a variable is charged, and shows nothing when the account is empty.
 impl VariableResolver for Meter {
-    fn resolve(&self, _: &str) -> Option<Value> {
-        (!self.charge(1)).then_some(Value::Null)
+    fn resolve(&self, name: &str) -> Option<Value> {
+        (name != LENT && !self.charge(1)).then_some(Value::Null)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 fn environment(object: &Value) -> Environment {
     let values = vec![("object", to_cel(object)), ("oldObject", cel::Value::Null)];
-    Environment { values, variables: Arc::default(), memo: Memo::default(), meter: Arc::default(), asker: None }
+    Environment::new(values, Arc::default(), Arc::default(), None)
 }
 
 fn scope(variables: &[(String, usize)]) -> Scope<'_> {

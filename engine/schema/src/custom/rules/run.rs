@@ -1,15 +1,16 @@
 //! Running rules within bounds.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use kube_cel::KubeCelExt;
 use kube_cel::cel::objects::OptionalValue;
-use kube_cel::cel::{Context, ExecutionError, Value as Cel};
+use kube_cel::cel::{Context, ExecutionError, FunctionContext, Value as Cel};
 
 use super::compile::{Compiled, PAY};
+use crate::expression::{lend, lent};
 
 /// The most work of one rule, in steps of the evaluator within loops: upstream's limit of a call.
 const RULE: i64 = 1_000_000;
@@ -36,15 +37,33 @@ pub(super) enum Verdict {
 /// What each rule says, by its place in the list that was run.
 pub(super) type Outcome = BTreeMap<usize, Verdict>;
 
+/// What the loops of one rule pay from.
+struct Purse {
+    left: AtomicI64,
+    deadline: Instant,
+}
+
+impl Purse {
+    fn pay(&self, price: i64) -> Result<bool, ExecutionError> {
+        let left = self.left.fetch_sub(price, Ordering::Relaxed) - price;
+        if left > 0 && Instant::now() < self.deadline {
+            return Ok(true);
+        }
+        self.left.store(0, Ordering::Relaxed);
+        Err(ExecutionError::function_error("loop", "cost limit exceeded"))
+    }
+}
+
 /// What is left of an object's bounds.
 pub(super) struct Budget {
     left: i64,
-    deadline: Instant,
+    purse: Arc<Purse>,
 }
 
 impl Budget {
     pub(super) fn new() -> Self {
-        Self { left: OBJECT, deadline: Instant::now() + TIME }
+        let purse = Purse { left: AtomicI64::new(0), deadline: Instant::now() + TIME };
+        Self { left: OBJECT, purse: Arc::new(purse) }
     }
 
     pub(super) fn is_spent(&self) -> bool {
@@ -53,14 +72,13 @@ impl Budget {
 
     /// Runs rules over one value.
     pub(super) fn run(&mut self, rules: &[&Compiled], own: &Cel, old: Option<&Cel>) -> Outcome {
-        let purse = Arc::new(AtomicI64::new(0));
-        let base = context(purse.clone(), self.deadline);
         let mut outcome = Outcome::new();
         for (at, rule) in rules.iter().enumerate() {
             if self.is_spent() {
                 break;
             }
-            let mut scope = base.new_inner_scope();
+            let mut scope = FUNCTIONS.new_inner_scope();
+            lend(&mut scope, self.purse.clone());
             scope.add_variable_from_value("self", own.clone());
             match (rule.text.optional_old, old) {
                 (true, old) => {
@@ -71,10 +89,10 @@ impl Budget {
                 (false, None) => {}
             }
             let granted = RULE.min(self.left);
-            purse.store(granted, Ordering::Relaxed);
-            let verdict = judge(rule, &scope, &purse);
-            self.left -= granted - purse.load(Ordering::Relaxed).max(0);
-            if Instant::now() >= self.deadline || matches!(verdict, Verdict::Exhausted) {
+            self.purse.left.store(granted, Ordering::Relaxed);
+            let verdict = judge(rule, &scope, &self.purse);
+            self.left -= granted - self.purse.left.load(Ordering::Relaxed).max(0);
+            if Instant::now() >= self.purse.deadline || matches!(verdict, Verdict::Exhausted) {
                 self.left = 0;
             }
             outcome.insert(at, verdict);
@@ -83,9 +101,9 @@ impl Budget {
     }
 }
 
-fn judge(rule: &Compiled, scope: &Context<'_>, purse: &AtomicI64) -> Verdict {
+fn judge(rule: &Compiled, scope: &Context<'_>, purse: &Purse) -> Verdict {
     let result = Cel::resolve(&rule.rule, scope);
-    if purse.load(Ordering::Relaxed) <= 0 {
+    if purse.left.load(Ordering::Relaxed) <= 0 {
         return Verdict::Exhausted;
     }
     match result {
@@ -117,18 +135,13 @@ fn message(rule: &Compiled, scope: &Context<'_>) -> String {
     }
 }
 
-/// The functions and constants, and the function by which loops pay.
-fn context(purse: Arc<AtomicI64>, deadline: Instant) -> Context<'static> {
+/// The functions and constants, and the function by which loops pay. Made once: there are many.
+static FUNCTIONS: LazyLock<Context<'static>> = LazyLock::new(functions);
+
+fn functions() -> Context<'static> {
     let mut context = Context::default().with_all();
     crate::expression::register(&mut context);
-    context.add_function(PAY, move |price: i64| -> Result<bool, ExecutionError> {
-        let left = purse.fetch_sub(price, Ordering::Relaxed) - price;
-        if left > 0 && Instant::now() < deadline {
-            return Ok(true);
-        }
-        purse.store(0, Ordering::Relaxed);
-        Err(ExecutionError::function_error("loop", "cost limit exceeded"))
-    });
+    context.add_function(PAY, |context: &FunctionContext<'_, '_>, price: i64| lent::<Purse>(context)?.pay(price));
     context.add_function("dyn", |value: Cel| -> Result<Cel, ExecutionError> { Ok(value) });
     context.add_function("bool", |value: Cel| -> Result<bool, ExecutionError> {
         match &value {

@@ -210,3 +210,19 @@ fn hostile_texts_are_refused_in_time() {
         assert!(begun.elapsed() < Duration::from_secs(30), "{:?} {}", begun.elapsed(), &text[..4]);
     }
 }
+
+#[test]
+fn what_one_object_has_to_pay_from_is_not_anothers() {
+    let schema = spec(
+        json!({ "list": { "type": "array", "items": { "type": "integer" } } }),
+        json!([{ "rule": "self.list.all(a, self.list.all(b, self.list.all(c, a + b + c >= 0)))" }]),
+    );
+    let list = |length: usize| json!({ "spec": { "list": vec![1; length] } });
+    std::thread::scope(|scope| {
+        let dear = scope.spawn(|| problems(&schema, &list(2000), None));
+        let cheap = scope.spawn(|| problems(&schema, &list(3), None));
+        assert_eq!(cheap.join().unwrap(), [""; 0]);
+        let found = dear.join().unwrap();
+        assert!(found.len() == 1 && found[0].contains("cost budget"), "{found:?}");
+    });
+}
