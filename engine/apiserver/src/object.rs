@@ -9,12 +9,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
+use serde::de::IgnoredAny;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use shipway_schema::{Conversion, Resource};
 use shipway_store::Revision;
+
+use crate::meta;
 
 /// An object at one revision.
 pub(crate) struct Object {
@@ -27,6 +30,8 @@ pub(crate) struct Object {
     /// Where in it the revision belongs: at the beginning of the metadata.
     splice: usize,
     pub(crate) uid: Box<str>,
+    /// Whether its deletion has begun.
+    pub(crate) terminating: bool,
     /// By key.
     labels: Box<[Label]>,
     /// Field-selector values worked out so far; holding these is 100 times smaller than the parsed object.
@@ -49,6 +54,8 @@ struct Metadata {
     uid: Box<str>,
     #[serde(default)]
     labels: Option<BTreeMap<Box<str>, Box<str>>>,
+    #[serde(default, rename = "deletionTimestamp")]
+    deletion: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -73,6 +80,7 @@ impl Object {
             stored,
             splice,
             uid: envelope.metadata.uid,
+            terminating: envelope.metadata.deletion.is_some(),
             labels: envelope.metadata.labels.into_iter().flatten().collect(),
             fields: Mutex::default(),
             settled: AtomicU64::new(0),
@@ -89,6 +97,7 @@ impl Object {
             splice: find(&stored, METADATA).map_or(0, |at| at + METADATA.len()),
             stored,
             uid,
+            terminating: meta::is_terminating(value),
             labels: Box::default(),
             fields: Mutex::default(),
             settled: AtomicU64::new(0),
@@ -109,6 +118,7 @@ impl Object {
             stored,
             splice,
             uid: self.uid.clone(),
+            terminating: self.terminating,
             labels: self.labels.clone(),
             fields: Mutex::default(),
             settled: AtomicU64::new(0),
@@ -322,6 +332,17 @@ mod tests {
         assert_eq!(object.value(), expected);
         assert_eq!(object.restamped(1234).value()["metadata"]["resourceVersion"], "1234");
         assert_eq!(canonical(&object.value()), stored);
+    }
+
+    #[test]
+    fn what_is_being_deleted_is_known_without_parsing_it() {
+        let mut going = sample();
+        assert!(!Object::stored("ns/x", canonical(&going), 9).unwrap().terminating);
+        going["metadata"]["deletionTimestamp"] = Value::Null;
+        assert!(!Object::stored("ns/x", canonical(&going), 9).unwrap().terminating);
+        going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        let stored = Object::stored("ns/x", canonical(&going), 9).unwrap();
+        assert!(stored.terminating && stored.renamed("v2").terminating && Object::draft("ns/x", &going).terminating);
     }
 
     #[test]

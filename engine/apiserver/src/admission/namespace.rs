@@ -10,7 +10,6 @@ use crate::cache::{Cache, Table};
 use crate::clock;
 use crate::commit::Place;
 use crate::error::{About, ApiError};
-use crate::meta;
 
 /// Namespaces that cannot be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
@@ -26,7 +25,7 @@ pub(crate) fn namespace_guard(
     let missing =
         || ApiError::NotFound(About { group: String::new(), resource: "namespaces".into(), name: namespace.clone() });
     let live = namespaces.get(namespace).ok_or_else(missing)?;
-    if meta::is_terminating(&live.value()) {
+    if live.terminating {
         return Err(ApiError::NamespaceTerminating(place.about(), namespace.clone()));
     }
     debug_assert!(live.revision <= cache.revision());
