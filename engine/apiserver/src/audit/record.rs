@@ -42,7 +42,7 @@ pub(crate) struct Record {
 #[derive(Clone, Default)]
 struct Told(Arc<Mutex<Facts>>);
 
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Facts {
     /// Whom the caller acts for.
     impersonated: Option<Value>,
@@ -114,7 +114,7 @@ pub(crate) fn begin(
         return (request, None);
     }
     let subresource = target.as_ref().and_then(|target| target.subresource.as_deref()).unwrap_or_default();
-    let record = Record {
+    let mut record = Record {
         sink: audit.sink.clone(),
         registry: server.registry(),
         long: crate::limit::is_long(verb, subresource),
@@ -123,7 +123,7 @@ pub(crate) fn begin(
         told: Told::default(),
         request: Seen::default(),
     };
-    record.put(&record.event, Stage::RequestReceived);
+    record.put(Stage::RequestReceived);
     request.extensions_mut().insert(record.told.clone());
     if record.verdict.level >= Level::Request {
         let seen = record.request.clone();
@@ -182,20 +182,19 @@ fn now() -> String {
 }
 
 impl Record {
-    fn put(&self, event: &Value, stage: Stage) {
+    fn put(&mut self, stage: Stage) {
         if self.verdict.omit.contains(&stage) {
             return;
         }
-        let mut event = event.clone();
-        event["stage"] = stage.name().into();
-        event["stageTimestamp"] = now().into();
-        self.sink.put(&event);
+        self.event["stage"] = stage.name().into();
+        self.event["stageTimestamp"] = now().into();
+        self.sink.put(&self.event);
     }
 
     /// Goes on watching until the reply has been sent.
     pub(crate) fn end(mut self, response: Response<Body>) -> Response<Body> {
         let code = response.status().as_u16();
-        let Facts { impersonated, allowed, mut annotations, .. } = lock(&self.told.0).clone();
+        let Facts { impersonated, allowed, mut annotations, .. } = std::mem::take(&mut *lock(&self.told.0));
         if let Some(user) = impersonated {
             self.event["impersonatedUser"] = user;
         }
@@ -212,7 +211,7 @@ impl Record {
             self.event["requestObject"] = object;
         }
         if self.long {
-            self.put(&self.event, Stage::ResponseStarted);
+            self.put(Stage::ResponseStarted);
         }
         let keeps = code >= 400 || (self.verdict.level == Level::RequestResponse && !self.long);
         let seen = Seen::new(Mutex::new(keeps.then(BytesMut::new)));
@@ -231,17 +230,16 @@ impl Record {
         Some(object)
     }
 
-    fn complete(&self, seen: Option<&[u8]>) {
-        let mut event = self.event.clone();
+    fn complete(mut self, seen: Option<&[u8]>) {
         if let Some(object) = seen.and_then(|bytes| self.read(bytes)) {
             if object["kind"] == "Status" && object["status"] == "Failure" {
-                event["responseStatus"] = object.clone();
+                self.event["responseStatus"] = object.clone();
             }
             if self.verdict.level == Level::RequestResponse {
-                event["responseObject"] = object;
+                self.event["responseObject"] = object;
             }
         }
-        self.put(&event, Stage::ResponseComplete);
+        self.put(Stage::ResponseComplete);
     }
 }
 
