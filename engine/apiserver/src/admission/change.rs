@@ -33,13 +33,13 @@ pub(super) fn change(
 ) -> Result<Value, Unfit> {
     let own = request.place.resource();
     if request.subresource == "scale" {
-        let mut shown = scale::view(&own.scale, object);
+        let mut shown = rules::shown(request, object, other).into_owned();
         edit(&mut shown).map_err(Unfit::Edit)?;
         let mut next = object.clone();
         scale::put(&mut next, &own.scale.spec_replicas, shown["spec"]["replicas"].clone());
         return Ok(next);
     }
-    let mut next = other.map_or_else(|| object.clone(), |other| rules::convert(other, object));
+    let mut next = rules::shown(request, object, other).into_owned();
     edit(&mut next).map_err(Unfit::Edit)?;
     if request.kind()[2] != *own.kind {
         return Ok(next);

@@ -19,10 +19,11 @@ use kube_cel::KubeCelExt;
 use kube_cel::cel::parser::{Expression, Parser};
 use kube_cel::cel::{self, Context, ExecutionError};
 use serde_json::{Value, json};
+use shipway_schema::Resource;
 use shipway_schema::expression::lend;
 
-use super::Request;
 use super::request::user_info;
+use super::{Request, rules};
 use authorizer::Asker;
 use document::{to_cel, to_json};
 use meter::Meter;
@@ -78,6 +79,15 @@ fn on_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, String> 
     })
 }
 
+/// Asks expressions, which takes time of its own, while the other requests of this thread go on.
+pub(super) fn aside<T>(work: impl FnOnce() -> T) -> T {
+    let flavor = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
+    match flavor {
+        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
 /// Parses on a deep stack; the generated parser recurses for every level of nesting.
 fn parse(text: &str) -> Result<Expression, String> {
     let parsed = on_deep_stack(|| Parser::default().enable_optional_syntax(true).parse(text))?;
@@ -113,19 +123,13 @@ static FUNCTIONS: LazyLock<Context<'static>> = LazyLock::new(|| {
 });
 
 impl Environment {
-    /// `object`, `oldObject`, `request` and `authorizer`.
-    pub(super) fn of(request: &Request<'_>, object: Option<&Value>) -> Self {
-        let shown = |object: Option<&Value>| match object {
-            Some(object) if request.subresource == "scale" => {
-                to_cel(&crate::scale::view(&request.place.resource().scale, object))
-            }
-            Some(object) => to_cel(object),
-            None => cel::Value::Null,
-        };
+    /// `object`, `oldObject`, `request` and `authorizer`, in another version of the resource where one is given.
+    pub(super) fn of(request: &Request<'_>, object: Option<&Value>, version: Option<&Resource>) -> Self {
+        let shown = |object: &Value| to_cel(&rules::shown(request, object, version));
         let values = vec![
-            ("object", shown(object)),
-            ("oldObject", shown(request.old)),
-            ("request", to_cel(&described(request))),
+            ("object", object.map_or(cel::Value::Null, shown)),
+            ("oldObject", request.old.map_or(cel::Value::Null, shown)),
+            ("request", to_cel(&described(request, version))),
         ];
         Self::new(values, Arc::default(), Arc::default(), Some(Asker::of(request)))
     }
@@ -151,7 +155,7 @@ impl Environment {
         Self::new(values, variables, self.means.meter.clone(), self.means.asker.clone())
     }
 
-    /// The same after the object has changed; what was worked out of it is forgotten.
+    /// The same with another object; what was worked out of the one before is forgotten.
     pub(super) fn seeing(&self, object: &Value) -> Self {
         let mut next = self.with(self.means.variables.clone(), []);
         if let Some((_, shown)) = next.values.iter_mut().find(|(name, _)| *name == "object") {
@@ -214,18 +218,39 @@ impl Environment {
     }
 }
 
+/// A request as expressions see it, in each version that is asked for.
+#[derive(Default)]
+pub(super) struct Seen(Vec<(String, Environment)>);
+
+impl Seen {
+    /// Made when it is first asked for.
+    pub(super) fn environment(
+        &mut self,
+        request: &Request<'_>,
+        object: Option<&Value>,
+        version: Option<&Resource>,
+    ) -> &Environment {
+        let name = version.map(Resource::api_version).unwrap_or_default();
+        let at = self.0.iter().position(|(own, _)| *own == name).unwrap_or_else(|| {
+            self.0.push((name, Environment::of(request, object, version)));
+            self.0.len() - 1
+        });
+        &self.0[at].1
+    }
+}
+
 /// `request`, as expressions see it.
-fn described(request: &Request<'_>) -> Value {
-    let [group, version, kind] = request.kind();
+fn described(request: &Request<'_>, version: Option<&Resource>) -> Value {
     let own = request.place.resource();
-    let kind = json!({"group": group, "version": version, "kind": kind});
-    let resource = json!({"group": own.group, "version": own.version, "resource": own.plural});
+    let shown = version.unwrap_or(own);
+    let kind = |[group, version, kind]: [String; 3]| json!({"group": group, "version": version, "kind": kind});
+    let resource = |one: &Resource| json!({"group": one.group, "version": one.version, "resource": one.plural});
     json!({
-        "kind": kind,
-        "resource": resource,
+        "kind": kind(request.kind_in(shown)),
+        "resource": resource(shown),
         "subResource": request.subresource,
-        "requestKind": kind,
-        "requestResource": resource,
+        "requestKind": kind(request.kind()),
+        "requestResource": resource(own),
         "requestSubResource": request.subresource,
         "name": request.place.name,
         "namespace": request.namespace().unwrap_or_default(),

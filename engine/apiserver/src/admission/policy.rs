@@ -20,9 +20,9 @@ pub(super) use status::observe;
 pub(super) use validate::validate;
 
 use super::Request;
-use super::expression::Environment;
+use super::expression::{Environment, aside};
 use super::index::Bound;
-use super::rules::{self, Fit};
+use super::rules::Fit;
 use crate::error::Denial;
 
 /// A policy to be asked about a request, with one parameter of one of its bindings.
@@ -74,34 +74,6 @@ fn invocations<'a>(
     (invocations, misfits)
 }
 
-/// The request as expressions see it, in each version that a policy asked for.
-#[derive(Default)]
-struct Seen(Vec<(String, Environment)>);
-
-impl Seen {
-    fn environment(
-        &mut self,
-        request: &Request<'_>,
-        object: Option<&Value>,
-        version: Option<&Resource>,
-    ) -> &Environment {
-        let name = version.map(Resource::api_version).unwrap_or_default();
-        let at = self.0.iter().position(|(own, _)| *own == name).unwrap_or_else(|| {
-            let made = match version {
-                Some(other) => {
-                    let convert = |one: &Value| rules::convert(other, one);
-                    let old = request.old.map(convert);
-                    Environment::of(&Request { old: old.as_ref(), ..*request }, object.map(convert).as_ref())
-                }
-                None => Environment::of(request, object),
-            };
-            self.0.push((name, made));
-            self.0.len() - 1
-        });
-        &self.0[at].1
-    }
-}
-
 impl Invocation<'_> {
     /// What the policy's own expressions see.
     fn environment(&self, request: &Request<'_>, base: &Environment) -> Environment {
@@ -109,15 +81,6 @@ impl Invocation<'_> {
         let namespace = namespace.map_or(Value::Null, |namespace| namespace.value());
         let beside = [("params", self.param.clone()), ("namespaceObject", namespace)];
         base.with(self.policy.variables.clone(), beside)
-    }
-}
-
-/// Does what takes time of its own while the other requests of this thread go on.
-fn aside<T>(work: impl FnOnce() -> T) -> T {
-    let flavor = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
-    match flavor {
-        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
-        _ => work(),
     }
 }
 

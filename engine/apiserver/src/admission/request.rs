@@ -1,6 +1,7 @@
 //! What the chain knows of a write: who does what to which object, and what was there before.
 
 use serde_json::{Map, Value, json};
+use shipway_schema::Resource;
 
 use crate::call::Call;
 use crate::commit::Place;
@@ -110,6 +111,15 @@ impl<'a> Request<'a> {
         let own = || [&resource.group, &resource.version, &resource.kind].map(ToString::to_string);
         let below = resource.subresource(self.subresource).and_then(|below| below.kind);
         below.map_or_else(own, |kind| [kind.group, kind.version, kind.kind].map(str::to_owned))
+    }
+
+    /// The same where the request is shown in another version of its resource.
+    pub(super) fn kind_in(&self, shown: &Resource) -> [String; 3] {
+        let own = self.kind();
+        if own[2] == *self.place.resource().kind {
+            return [&shown.group, &shown.version, &shown.kind].map(ToString::to_string);
+        }
+        own
     }
 
     /// The request's options in the form that webhooks and policies see.

@@ -9,7 +9,6 @@ use shipway_schema::Resource;
 use super::request::user_info;
 use super::{Request, rules};
 use crate::error::{ApiError, Denial};
-use crate::scale;
 
 /// The most bytes of a warning, and of all warnings of one answer.
 const WARNING: usize = 256;
@@ -21,23 +20,14 @@ pub(super) fn ask(request: &Request<'_>, object: Option<&Value>, resource: Optio
     let shown = resource.unwrap_or(own);
     let kind = |[group, version, kind]: [String; 3]| json!({"group": group, "version": version, "kind": kind});
     let path = |one: &Resource| json!({"group": one.group, "version": one.version, "resource": one.plural});
-    let own_kind = request.kind();
-    let in_kind = if request.subresource.is_empty() || own_kind[2] == *own.kind {
-        [&shown.group, &shown.version, &shown.kind].map(ToString::to_string)
-    } else {
-        own_kind.clone()
-    };
-    let document = |object: Option<&Value>| match (object, resource) {
-        (None, _) => Value::Null,
-        (Some(object), _) if request.subresource == "scale" => scale::view(&own.scale, object),
-        (Some(object), Some(resource)) => rules::convert(resource, object),
-        (Some(object), None) => object.clone(),
+    let document = |object: Option<&Value>| {
+        object.map_or(Value::Null, |object| rules::shown(request, object, resource).into_owned())
     };
     let mut asked = json!({
         "uid": uid,
-        "kind": kind(in_kind),
+        "kind": kind(request.kind_in(shown)),
         "resource": path(shown),
-        "requestKind": kind(own_kind),
+        "requestKind": kind(request.kind()),
         "requestResource": path(own),
         "operation": request.operation.text(),
         "userInfo": user_info(request.identity()),

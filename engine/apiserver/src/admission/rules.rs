@@ -1,5 +1,6 @@
 //! Which requests a webhook or a policy is about: operations, groups, versions, resources, and labels.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -7,6 +8,7 @@ use shipway_schema::selector::LabelSelector;
 use shipway_schema::{Conversion, Resource};
 
 use super::Request;
+use crate::scale;
 
 /// What configures admission is out of its own reach, so that no configuration can lock everybody out.
 const EXEMPT: [&str; 6] = [
@@ -157,6 +159,15 @@ impl Rule {
             && self.resources.iter().any(|(own, below)| one(own, &resource.plural) && one(below, request.subresource))
             && (self.names.is_empty() || self.names.contains(&request.place.name))
             && self.namespaced.is_none_or(|namespaced| namespaced == resource.namespaced)
+    }
+}
+
+/// What webhooks and policies are shown of an object that a request carries, in another version where one is given.
+pub(super) fn shown<'a>(request: &Request<'_>, object: &'a Value, version: Option<&Resource>) -> Cow<'a, Value> {
+    match version {
+        _ if request.subresource == "scale" => Cow::Owned(scale::view(&request.place.resource().scale, object)),
+        Some(other) => Cow::Owned(convert(other, object)),
+        None => Cow::Borrowed(object),
     }
 }
 

@@ -13,7 +13,7 @@ use shipway_schema::{FieldError, Reason, Resource};
 
 use super::Request;
 use super::change::{self, Unfit};
-use super::expression::{Environment, Program, Scope};
+use super::expression::{Environment, Program, Scope, Seen, aside};
 use super::review::{self, Answer};
 use super::rules::{Fit, Rules};
 use crate::error::ApiError;
@@ -67,17 +67,41 @@ impl Hook {
     }
 
     /// Whether the webhook is to be called, and in which version of the resource.
-    fn fit(&self, request: &Request<'_>, object: Option<&Value>) -> Result<Fit, ApiError> {
+    fn fit(&self, request: &Request<'_>, object: Option<&Value>, seen: &mut Seen) -> Result<Fit, ApiError> {
         // Rules that cannot be read are refused when they are written.
         let Ok(rules) = &self.rules else { return Ok(Fit::No) };
         let fit = rules.fit(request, object);
-        if matches!(fit, Fit::No) || !holds(request, object, &self.conditions, self.strict)? {
+        let version = match &fit {
+            Fit::No => return Ok(Fit::No),
+            Fit::Yes => None,
+            Fit::As(other) => Some(&**other),
+        };
+        if !self.holds(request, object, version, seen)? {
             return Ok(Fit::No);
         }
         if request.dry_run && !self.harmless {
             return Err(ApiError::BadRequest(format!("admission webhook {:?} does not support dry run", self.name)));
         }
         Ok(fit)
+    }
+
+    /// Whether all conditions hold. One that does not settles it; else one that fails refuses the request, or, where
+    /// that does not matter, counts as one that does not hold.
+    fn holds(
+        &self,
+        request: &Request<'_>,
+        object: Option<&Value>,
+        version: Option<&Resource>,
+        seen: &mut Seen,
+    ) -> Result<bool, ApiError> {
+        if self.conditions.is_empty() {
+            return Ok(true);
+        }
+        match aside(|| holds_in(seen.environment(request, object, version), &self.conditions)) {
+            Ok(holds) => Ok(holds),
+            Err(why) if self.strict => Err(request.forbidden(why)),
+            Err(_) => Ok(false),
+        }
     }
 
     /// Asks the webhook; none when it failed and that does not matter.
@@ -125,24 +149,6 @@ pub(super) fn conditions(list: &Value) -> Vec<(String, Result<Program, String>)>
     conditions.map(|one| (text(&one["name"]), Program::compile(&text(&one["expression"]), Scope::default()))).collect()
 }
 
-/// Whether all conditions hold. One that does not settles it; else one that fails refuses the request, or, where that
-/// does not matter, counts as one that does not hold.
-fn holds(
-    request: &Request<'_>,
-    object: Option<&Value>,
-    conditions: &[(String, Result<Program, String>)],
-    strict: bool,
-) -> Result<bool, ApiError> {
-    if conditions.is_empty() {
-        return Ok(true);
-    }
-    match holds_in(&Environment::of(request, object), conditions) {
-        Ok(holds) => Ok(holds),
-        Err(why) if strict => Err(request.forbidden(why)),
-        Err(_) => Ok(false),
-    }
-}
-
 /// Whether all conditions hold in an environment.
 pub(super) fn holds_in(
     environment: &Environment,
@@ -172,9 +178,9 @@ pub(super) struct Called {
 pub(super) async fn mutate(request: &Request<'_>, mut object: Option<&mut Value>) -> Result<Called, ApiError> {
     let server = &request.call.server;
     let hooks = server.admission().index.current(server);
-    let mut called = Called::default();
+    let (mut called, mut seen) = (Called::default(), Seen::default());
     for hook in &hooks.mutating {
-        if let Some(changed) = run(request, hook, object.as_deref_mut()).await? {
+        if let Some(changed) = run(request, hook, object.as_deref_mut(), &mut seen).await? {
             called.changes += usize::from(changed);
             called.hooks.push((hook.clone(), called.changes));
         }
@@ -188,17 +194,24 @@ pub(super) async fn again(
     mut object: Option<&mut Value>,
     called: Called,
 ) -> Result<(), ApiError> {
-    for (hook, seen) in called.hooks {
-        if hook.again && seen < called.changes {
-            run(request, &hook, object.as_deref_mut()).await?;
+    let mut seen = Seen::default();
+    for (hook, changes) in called.hooks {
+        if hook.again && changes < called.changes {
+            run(request, &hook, object.as_deref_mut(), &mut seen).await?;
         }
     }
     Ok(())
 }
 
-/// Calls one webhook; says whether it changed the object, or nothing when it was not called.
-async fn run(request: &Request<'_>, hook: &Hook, object: Option<&mut Value>) -> Result<Option<bool>, ApiError> {
-    let other = match hook.fit(request, object.as_deref())? {
+/// Calls one webhook; says whether it changed the object, or nothing when it was not called. `seen` is the object as
+/// conditions see it.
+async fn run(
+    request: &Request<'_>,
+    hook: &Hook,
+    object: Option<&mut Value>,
+    seen: &mut Seen,
+) -> Result<Option<bool>, ApiError> {
+    let other = match hook.fit(request, object.as_deref(), seen)? {
         Fit::No => return Ok(None),
         Fit::Yes => None,
         Fit::As(other) => Some(other),
@@ -211,7 +224,10 @@ async fn run(request: &Request<'_>, hook: &Hook, object: Option<&mut Value>) -> 
     let next = patched(request, object, &patch, other.as_deref())
         .map_err(|why| ApiError::Internal(format!("patch of webhook {:?}: {why}", hook.name)))?;
     let changed = next != *object;
-    *object = next;
+    if changed {
+        *seen = Seen::default();
+        *object = next;
+    }
     Ok(Some(changed))
 }
 
@@ -228,9 +244,9 @@ pub(super) async fn validate(request: &Request<'_>, object: Option<&Value>) -> R
     if hooks.validating.is_empty() {
         return Ok(());
     }
-    let mut calls = Vec::new();
+    let (mut calls, mut seen) = (Vec::new(), Seen::default());
     for hook in &hooks.validating {
-        match hook.fit(request, object)? {
+        match hook.fit(request, object, &mut seen)? {
             Fit::No => {}
             Fit::Yes => calls.push((hook, None)),
             Fit::As(other) => calls.push((hook, Some(other))),

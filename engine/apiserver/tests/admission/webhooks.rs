@@ -225,6 +225,49 @@ async fn rules_and_selectors_choose_who_is_asked() {
 }
 
 #[tokio::test]
+async fn conditions_see_the_object_in_the_version_that_the_webhook_asked_for() {
+    let rules =
+        json!([{"operations": ["CREATE"], "apiGroups": ["autoscaling"], "apiVersions": ["v1"], "resources": ["*"]}]);
+    let path = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers";
+    let target = json!({"type": "Utilization", "averageUtilization": 70});
+    let autoscaler = json!({"metadata": {"name": "a"}, "spec": {"maxReplicas": 3,
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]}});
+    for (expression, meant) in [
+        ("object.apiVersion == 'autoscaling/v1' && object.spec.targetCPUUtilizationPercentage == 70", true),
+        ("request.kind.version == 'v1' && request.requestKind.version == 'v2'", true),
+        ("request.resource.version == 'v1' && request.requestResource.version == 'v2'", true),
+        ("has(object.spec.metrics)", false),
+    ] {
+        for configurations in [VALIDATING, MUTATING] {
+            let conditions = json!([{"name": "x", "expression": expression}]);
+            let fields = json!({"rules": rules, "matchConditions": conditions});
+            let (cluster, hook) = cluster_with(configurations, "/allow", &fields).await;
+            cluster.post(path, &autoscaler).await.ok();
+            assert_eq!(hook.asked("/allow").len(), usize::from(meant), "{expression}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn dear_conditions_do_not_hold_up_other_requests() {
+    let numbers = format!("{:?}", (0..1000).collect::<Vec<_>>());
+    let expression = format!("{numbers}.all(a, {numbers}.all(b, a + b >= 0))");
+    let fields = json!({"matchConditions": [{"name": "x", "expression": expression}], "failurePolicy": "Ignore"});
+    let (cluster, _hook) = cluster_with(VALIDATING, "/allow", &fields).await;
+    let cluster = std::sync::Arc::new(cluster);
+    let (own, begun) = (cluster.clone(), Instant::now());
+    let dear = tokio::spawn(async move { try_create(&own).await.0 });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let other = tokio::spawn(async move { cluster.get(CONFIG_MAPS).await.code });
+    assert_eq!(other.await.unwrap(), 200);
+    let quick = begun.elapsed();
+    assert_eq!(dear.await.unwrap(), 201);
+    let slow = begun.elapsed();
+    assert!(slow > Duration::from_millis(200) && quick * 2 < slow, "{quick:?} {slow:?}");
+}
+
+#[tokio::test]
 async fn a_condition_that_fails_counts_as_the_policy_says() {
     let condition = json!([{"name": "broken", "expression": "object.missing == 1"}]);
     for (policy, code) in [("Fail", 403), ("Ignore", 201)] {

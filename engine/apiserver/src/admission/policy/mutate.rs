@@ -2,6 +2,7 @@
 //!
 //! Nobody comes to own what a policy sets; it belongs to whoever made the request, as with webhooks.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use serde_json::Value;
@@ -10,11 +11,11 @@ use shipway_schema::patch::{PatchError, json_patch, overlay};
 
 use super::super::Request;
 use super::super::change::{self, Unfit};
-use super::super::expression::Environment;
+use super::super::expression::{Environment, Seen, aside};
 use super::super::rules;
 use super::super::webhooks::holds_in;
 use super::compile::Mutation;
-use super::{Invocation, Misfit, Seen, aside, denial, invocations};
+use super::{Invocation, Misfit, denial, invocations};
 use crate::error::ApiError;
 use crate::meta;
 
@@ -51,8 +52,9 @@ pub(in super::super) fn mutate(
             if before.is_some_and(|before| !before.again.contains(&key)) {
                 continue;
             }
-            let base = seen.environment(request, Some(object), invocation.version.as_deref());
-            let environment = invocation.environment(request, &base.seeing(&shown(request, object, invocation)));
+            // The object is another one each time.
+            let base = seen.environment(request, None, invocation.version.as_deref());
+            let environment = invocation.environment(request, base).seeing(&shown(request, object, invocation));
             match holds_in(&environment, &invocation.policy.conditions) {
                 Ok(true) => {}
                 Ok(false) => continue,
@@ -61,7 +63,7 @@ pub(in super::super) fn mutate(
                     continue;
                 }
             }
-            run(request, object, invocation, &environment, &mut faults)?;
+            run(request, object, invocation, environment, &mut faults)?;
             invoked.any = true;
             if invocation.policy.again {
                 invoked.again.insert(key);
@@ -77,13 +79,19 @@ fn run(
     request: &Request<'_>,
     object: &mut Value,
     invocation: &Invocation<'_>,
-    environment: &Environment,
+    mut environment: Environment,
     faults: &mut Vec<(String, &str)>,
 ) -> Result<(), ApiError> {
+    let mut seen = true;
     for mutation in &invocation.policy.mutations {
-        let environment = environment.seeing(&shown(request, object, invocation));
+        if !std::mem::replace(&mut seen, true) {
+            environment = environment.seeing(&shown(request, object, invocation));
+        }
         match apply(request, object, invocation.version.as_deref(), mutation, &environment) {
-            Ok(next) => *object = next,
+            Ok(next) => {
+                *object = next;
+                seen = false;
+            }
             Err(Unfit::Edit(why)) => faults.extend(fault(invocation, why)),
             Err(Unfit::Result(why)) => return Err(ApiError::Internal(why)),
         }
@@ -92,11 +100,8 @@ fn run(
 }
 
 /// What the policy is shown of the object.
-fn shown(request: &Request<'_>, object: &Value, invocation: &Invocation<'_>) -> Value {
-    if request.subresource == "scale" {
-        return crate::scale::view(&request.place.resource().scale, object);
-    }
-    invocation.version.as_deref().map_or_else(|| object.clone(), |other| rules::convert(other, object))
+fn shown<'a>(request: &Request<'_>, object: &'a Value, invocation: &Invocation<'_>) -> Cow<'a, Value> {
+    rules::shown(request, object, invocation.version.as_deref())
 }
 
 fn apply(

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::super::Request;
-use super::super::expression::Environment;
+use super::super::expression::{Environment, Seen, aside};
 use super::super::webhooks::holds_in;
 use super::compile::{Actions, Validation};
-use super::{Binding, Invocation, Policy, Seen, aside, denial, invocations};
+use super::{Binding, Invocation, Policy, denial, invocations};
 use crate::error::ApiError;
 
 /// The longest message that is shown, in characters.
