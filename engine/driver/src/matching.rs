@@ -68,7 +68,8 @@ pub fn named_nodes(selector: &NodeSelector) -> Option<Vec<&str>> {
         fields.find(|it| it.key == NAME_FIELD && it.operator == "In")?.values.as_deref()
     });
     let names: Option<Vec<&[String]>> = names.collect();
-    Some(names?.into_iter().flatten().map(String::as_str).collect())
+    let names = names.filter(|names| !names.is_empty())?;
+    Some(names.into_iter().flatten().map(String::as_str).collect())
 }
 
 fn requirement_holds(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {

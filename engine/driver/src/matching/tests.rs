@@ -110,6 +110,8 @@ fn nodes_are_named_only_where_every_term_names_them() {
     assert_eq!(named_nodes(&named), Some(vec!["a", "b"]));
     let open: NodeSelector = selector(json!([by_name("a"), by_zone]));
     assert_eq!(named_nodes(&open), None);
+    let none: NodeSelector = selector(json!([]));
+    assert_eq!(named_nodes(&none), None);
 }
 
 #[test]
