@@ -1,5 +1,7 @@
-//! The bytes of a layer or an archive of images: decompressed by what they begin with (gzip, zstd or plain), hashed, and metered so that neither
-//! the archive as a whole nor the headers between two entries can grow without bound.
+//! The bytes of a layer or an archive of images: decompressed by what they begin with (gzip, zstd or plain), and metered
+//! so that neither the archive as a whole nor the headers between two entries can grow without bound.
+//!
+//! Whoever needs the digest of the whole asks for it with [`Hashed`]: the members of an archive are hashed one by one.
 
 use std::cell::RefCell;
 use std::io::{self, BufRead, BufReader, Read};
@@ -15,14 +17,13 @@ pub(crate) const HEADER_LIMIT: u64 = 1 << 20;
 pub(crate) const GZIP: [u8; 2] = [0x1f, 0x8b];
 pub(crate) const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// A decompressing, hashing, metered reader.
+/// A decompressing, metered reader.
 pub(crate) struct Source {
     input: Box<dyn Read>,
     state: Rc<RefCell<State>>,
 }
 
 struct State {
-    hasher: Sha256,
     allowance: u64,
     used: u64,
 }
@@ -42,7 +43,7 @@ impl Source {
         } else {
             Box::new(reader)
         };
-        let state = State { hasher: Sha256::new(), allowance: u64::MAX, used: 0 };
+        let state = State { allowance: u64::MAX, used: 0 };
         Ok(Self { input, state: Rc::new(RefCell::new(state)) })
     }
 
@@ -59,7 +60,6 @@ impl Read for Source {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "more bytes than allowed"));
         }
         let count = self.input.read(&mut into[..most])?;
-        state.hasher.update(&into[..count]);
         state.allowance -= count as u64;
         state.used += count as u64;
         Ok(count)
@@ -81,9 +81,29 @@ impl Meter {
     pub(crate) fn exhausted(&self) -> bool {
         self.0.borrow().allowance == 0
     }
+}
 
-    /// The digest of all bytes so far.
-    pub(crate) fn digest(&self) -> Digest {
-        Digest::finish(self.0.borrow().hasher.clone())
+/// A reader that hashes what passes.
+pub(crate) struct Hashed<R> {
+    input: R,
+    hasher: Sha256,
+}
+
+impl<R> Hashed<R> {
+    pub(crate) fn new(input: R) -> Self {
+        Self { input, hasher: Sha256::new() }
+    }
+
+    /// The digest of all that was read.
+    pub(crate) fn digest(self) -> Digest {
+        Digest::finish(self.hasher)
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(into)?;
+        self.hasher.update(&into[..count]);
+        Ok(count)
     }
 }

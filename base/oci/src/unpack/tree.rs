@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::Limits;
 use super::entry::{Attributes, Checked, Fault, Kind, Names, check};
-use crate::source::{HEADER_LIMIT, Meter, Source};
+use crate::source::{HEADER_LIMIT, Hashed, Meter, Source};
 use crate::{Digest, Error, Result};
 
 /// The attribute by which overlayfs knows an opaque folder.
@@ -26,7 +26,7 @@ const OPAQUE: &str = "trusted.overlay.opaque";
 /// Unpacks the layer below `root` and checks that its content is `expected`.
 pub(super) fn unpack(source: Source, root: &Path, expected: &Digest, limits: Limits) -> Result<()> {
     let meter = source.meter();
-    let mut archive = tar::Archive::new(source);
+    let mut archive = tar::Archive::new(Hashed::new(source));
     let mut tree = Tree::open(root)?;
     let unreadable = |source: io::Error| Error::LayerUnreadable { layer: *expected, source };
     let mut entries = archive.entries().map_err(unreadable)?;
@@ -53,10 +53,10 @@ pub(super) fn unpack(source: Source, root: &Path, expected: &Digest, limits: Lim
         }
     }
     meter.allow(limits.bytes.saturating_sub(meter.used()));
-    io::copy(&mut archive.into_inner(), &mut io::sink())
-        .map_err(|e| too_large(&meter, e, expected, "bytes", limits.bytes))?;
+    let mut rest = archive.into_inner();
+    io::copy(&mut rest, &mut io::sink()).map_err(|e| too_large(&meter, e, expected, "bytes", limits.bytes))?;
     tree.finish().map_err(|e| Error::io("write", root, e))?;
-    match meter.digest() {
+    match rest.digest() {
         found if found == *expected => Ok(()),
         found => Err(Error::LayerDamaged { layer: *expected, found }),
     }
