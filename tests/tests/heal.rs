@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -133,5 +134,54 @@ fn a_rolling_restart_fails_no_request() -> Result<()> {
     let outcome = asking.stop()?;
     ensure!(outcome.failed.is_empty(), "{} failed: {:?}", outcome.failed.len(), outcome.failed);
     ensure!(outcome.bodies.len() > 3, "{:?}", outcome.bodies);
+    Ok(())
+}
+
+/// A load of requests, while the app is rolled out, rolled back, and scaled by what its pods use.
+#[test]
+fn a_rollout_a_rollback_and_autoscaling_under_load_fail_no_request() -> Result<()> {
+    let served = Served::start()?;
+    let deployments: Api<Deployment> = Api::default_namespaced(served.client()?);
+    let asking = [0; 4].map(|_| Loop::start(served.address));
+    let first = served.ready()?;
+    let change = |value: Option<&str>| {
+        let annotation = serde_json::json!({ "example.com/version": value });
+        let patch = serde_json::json!({ "spec": { "template": { "metadata": { "annotations": annotation } } } });
+        served.runtime.block_on(deployments.patch("hello", &PatchParams::default(), &Patch::Merge(patch)))
+    };
+    for version in [Some("two"), None] {
+        let generation = change(version)?.metadata.generation;
+        wait_for("the rollout to be over", Duration::from_mins(1), || {
+            let status = served.runtime.block_on(deployments.get("hello"))?.status.unwrap_or_default();
+            let all = [status.replicas, status.updated_replicas, status.available_replicas];
+            Ok(status.observed_generation >= generation && all == [Some(3); 3])
+        })?;
+    }
+    let hash = |pod: &Pod| pod.labels().get("pod-template-hash").cloned();
+    ensure!(hash(&first[0]) == hash(&served.ready()?[0]), "the rollback is the first revision again");
+
+    let scalers: Api<HorizontalPodAutoscaler> = Api::default_namespaced(served.client()?);
+    // Anything that runs uses more than a thousandth of a processor under this load, and nothing here uses a hundred.
+    for (target, size) in [("1m", 5), ("100", 3)] {
+        let scaler = serde_json::json!({
+            "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": { "name": "hello" },
+            "spec": {
+                "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "hello" },
+                "minReplicas": 3, "maxReplicas": 5,
+                "behavior": { "scaleDown": { "stabilizationWindowSeconds": 0 } },
+                "metrics": [{ "type": "Resource",
+                    "resource": { "name": "cpu", "target": { "type": "AverageValue", "averageValue": target } } }],
+            },
+        });
+        let ours = PatchParams::apply("test").force();
+        served.runtime.block_on(scalers.patch("hello", &ours, &Patch::Apply(scaler)))?;
+        let what = format!("{size} replicas");
+        wait_for(&what, Duration::from_mins(2), || Ok(served.ready()?.len() == size && served.pods()?.len() == size))?;
+    }
+    for outcome in asking.map(Loop::stop) {
+        let outcome = outcome?;
+        ensure!(outcome.failed.is_empty(), "{} failed: {:?}", outcome.failed.len(), outcome.failed);
+        ensure!(outcome.bodies.len() > 8, "{:?}", outcome.bodies);
+    }
     Ok(())
 }

@@ -83,9 +83,10 @@ pub(crate) fn is_orphan<K: Resource>(object: &K) -> bool {
     !object.meta().owner_references.iter().flatten().any(|owner| owner.controller == Some(true))
 }
 
-/// The reference that makes `owner` the controller.
+/// The reference that makes `owner` the controller; who deletes it in the foreground waits for what it is put on.
 pub(crate) fn controller_reference<K: Resource<DynamicType = ()>>(owner: &K) -> Option<OwnerReference> {
-    owner.controller_owner_ref(&())
+    let reference = owner.controller_owner_ref(&())?;
+    Some(OwnerReference { block_owner_deletion: Some(true), ..reference })
 }
 
 /// Whether the selector, which must not be empty, takes these labels.
