@@ -30,7 +30,8 @@ mod supervisor;
 mod terminal;
 mod wire;
 
-pub use engine::{Attachment, Command, Pod, Process, Runtime, Streams};
+pub use cgroup::Usage;
+pub use engine::{Attachment, Command, Meter, Pod, Process, Runtime, Streams};
 pub use entry::entry;
 pub use error::{ContainerError, Failure, FailureKind};
 pub use layout::Layout;

@@ -33,7 +33,7 @@ pub(crate) fn pressure(home: &Path) -> (bool, bool) {
     (available < 100 << 20, disk_short)
 }
 
-fn meminfo(text: &str, field: &str) -> Option<u64> {
+pub(crate) fn meminfo(text: &str, field: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)

@@ -37,6 +37,7 @@ mod security;
 mod service;
 mod signal;
 mod specification;
+mod stats;
 mod status;
 mod streams;
 #[cfg(test)]
@@ -88,6 +89,7 @@ pub struct Node {
     config: NodeConfig,
     runs: logs::Runs,
     streams: streams::Streams,
+    stats: stats::Stats,
 }
 
 impl Node {
@@ -102,15 +104,18 @@ impl Node {
     ) -> Self {
         let runs = logs::Runs::default();
         let streams = streams::Streams::new(runtime.clone(), runs.clone());
+        let read = stats::Machine { runtime: runtime.clone(), runs: runs.clone(), home: config.home.clone() };
+        let stats = stats::Stats::new(move || read.read());
         let machine = machine::Host { runtime, network, images: image::Images::new(images, layers) };
-        Self { client, machine, config, runs, streams }
+        Self { client, machine, config, runs, streams, stats }
     }
 
     /// Answers what the API server asks of a node, on the paths of a kubelet: `containerLogs`, `exec`, `attach`,
-    /// `portForward`. For the latter three a request must carry the client's own connection: `hyper`'s `OnUpgrade` in
+    /// `portForward`, `stats/summary`, `metrics/resource`. For `exec`, `attach` and `portForward` a request must carry the client's own connection: `hyper`'s `OnUpgrade` in
     /// its extensions. Whoever hands the request on passes the `101` reply back as it is.
     pub fn service(&self) -> NodeService {
-        service::new(self.config.home.clone(), self.runs.clone(), self.streams.clone())
+        let (name, home) = (self.config.name.clone(), self.config.home.clone());
+        service::new(name, home, self.runs.clone(), self.streams.clone(), self.stats.clone())
     }
 
     /// Registers the node and runs its pods until stopped. Containers go on; the next engine takes them up.
@@ -119,7 +124,7 @@ impl Node {
     }
 
     async fn work(self, stop: CancellationToken) -> Result<(), NodeError> {
-        let Self { client, machine, config, runs, streams } = self;
+        let Self { client, machine, config, runs, streams, .. } = self;
         let (subnet, length) = config.pod_subnet;
         let identity = heartbeat::Identity {
             client: client.clone(),

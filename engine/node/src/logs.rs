@@ -1,8 +1,9 @@
-//! Which runs of which containers there are, for whoever reads their logs.
+//! Which runs of which containers there are, for whoever reads their logs or what they use.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 
@@ -17,14 +18,28 @@ pub(crate) struct RunsOf {
     /// The run before it, or the newest one if it has ended and waits to be started again.
     pub(crate) previous: Option<u32>,
     pub(crate) running: bool,
+    /// When the newest run began, while it runs.
+    pub(crate) since: Option<Timestamp>,
     /// Why nothing was begun yet.
     pub(crate) waiting: Option<String>,
 }
 
 type Table = BTreeMap<String, RunsOf>;
 
+/// A pod and what runs of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Present {
+    pub(crate) uid: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) start_time: Timestamp,
+    /// The containers that run: name, run and since when.
+    pub(crate) containers: Vec<(String, u32, Timestamp)>,
+}
+
 struct Entry {
     pod: Pod,
+    start_time: Timestamp,
     runs: watch::Sender<Table>,
 }
 
@@ -38,9 +53,9 @@ impl Runs {
         let table: Table =
             observed.containers.iter().map(|each| (each.name.clone(), runs_of(observed, each))).collect();
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = entries.entry(key(pod)).or_insert_with(|| new_entry(pod));
+        let entry = entries.entry(key(pod)).or_insert_with(|| new_entry(pod, observed));
         if entry.pod.metadata.uid != pod.metadata.uid {
-            *entry = new_entry(pod);
+            *entry = new_entry(pod, observed);
         }
         entry.runs.send_if_modified(|known| {
             let changed = *known != table;
@@ -63,19 +78,36 @@ impl Runs {
         let entry = entries.get(&(namespace.to_owned(), name.to_owned()))?;
         Some((entry.pod.clone(), entry.runs.subscribe()))
     }
+
+    /// Every pod of which something runs.
+    pub(crate) fn present(&self) -> Vec<Present> {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.values().map(present).filter(|pod| !pod.containers.is_empty()).collect()
+    }
 }
 
 fn key(pod: &Pod) -> (String, String) {
     (pod::namespace(pod).to_owned(), pod::name(pod).to_owned())
 }
 
-fn new_entry(pod: &Pod) -> Entry {
-    // Only who it is matters for its logs.
+fn present(entry: &Entry) -> Present {
+    let running = |(name, runs): (&String, &RunsOf)| Some((name.clone(), runs.newest?, runs.since?));
+    Present {
+        uid: pod::uid(&entry.pod).to_owned(),
+        namespace: pod::namespace(&entry.pod).to_owned(),
+        name: pod::name(&entry.pod).to_owned(),
+        start_time: entry.start_time,
+        containers: entry.runs.borrow().iter().filter_map(running).collect(),
+    }
+}
+
+fn new_entry(pod: &Pod, observed: &Observed) -> Entry {
+    // Only who it is matters.
     let mut known = Pod::default();
     known.metadata.uid.clone_from(&pod.metadata.uid);
     known.metadata.name.clone_from(&pod.metadata.name);
     known.metadata.namespace.clone_from(&pod.metadata.namespace);
-    Entry { pod: known, runs: watch::Sender::default() }
+    Entry { pod: known, start_time: observed.start_time, runs: watch::Sender::default() }
 }
 
 fn runs_of(observed: &Observed, container: &crate::observed::Container) -> RunsOf {
@@ -84,7 +116,11 @@ fn runs_of(observed: &Observed, container: &crate::observed::Container) -> RunsO
     let again = matches!(container.phase, Phase::Ended { restart: Some(_), .. });
     let waiting = newest.is_none().then(|| crate::status::waiting_reason(observed, container));
     let previous = if again { newest } else { newest.and_then(|newest| newest.checked_sub(1)) };
-    RunsOf { newest, previous, running: container.running(), waiting }
+    let since = match container.phase {
+        Phase::Running { since, .. } => Some(since),
+        _ => None,
+    };
+    RunsOf { newest, previous, running: container.running(), since, waiting }
 }
 
 /// Resolves when this run does not run any more.

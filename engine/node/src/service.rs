@@ -1,8 +1,9 @@
-//! What the API server asks the node for, on the paths of a kubelet: `GET /containerLogs/<namespace>/<pod>/<container>`, and
-//! the connections of `streams`.
+//! What the API server asks the node for, on the paths of a kubelet: `GET /containerLogs/<namespace>/<pod>/<container>`, the
+//! connections of `streams` and the figures of `stats`.
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -16,6 +17,7 @@ use tower::util::BoxCloneSyncService;
 
 use crate::log::Query;
 use crate::logs::{Runs, ended};
+use crate::stats::{self, Stats, Wanted};
 use crate::streams::Streams;
 
 /// A request's or reply's body.
@@ -24,12 +26,59 @@ pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 /// What the node answers requests with.
 pub type NodeService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
-/// Serves the logs and the streams of the node's pods.
-pub(crate) fn new(home: PathBuf, runs: Runs, streams: Streams) -> NodeService {
+/// Serves the logs, the streams and the figures of the node `name` and its pods.
+pub(crate) fn new(name: String, home: PathBuf, runs: Runs, streams: Streams, stats: Stats) -> NodeService {
+    let name: Arc<str> = name.into();
     BoxCloneSyncService::new(tower::service_fn(move |request: Request<Body>| {
-        let answered = route(&home, &runs, &streams, request).unwrap_or_else(refuse);
-        async move { Ok(answered) }
+        let (name, stats) = (name.clone(), stats.clone());
+        let answered = match Figures::of(&request) {
+            Some(figures) => Err(figures),
+            None => Ok(route(&home, &runs, &streams, request).unwrap_or_else(refuse)),
+        };
+        async move {
+            Ok(match answered {
+                Ok(answered) => answered,
+                Err(figures) => figures.answer(&name, &stats).await,
+            })
+        }
     }))
+}
+
+/// A question about what is used.
+enum Figures {
+    Summary(Wanted),
+    Resource,
+}
+
+impl Figures {
+    fn of(request: &Request<Body>) -> Option<Self> {
+        if request.method() != Method::GET {
+            return None;
+        }
+        match request.uri().path().trim_end_matches('/') {
+            "/stats/summary" => Some(Self::Summary(Wanted::parse(request.uri().query()))),
+            "/metrics/resource" => Some(Self::Resource),
+            _ => None,
+        }
+    }
+
+    async fn answer(self, name: &str, stats: &Stats) -> Response<Body> {
+        match self {
+            Self::Summary(wanted) => {
+                let (earlier, newer) = stats.pair().await;
+                let document = stats::summary_document(name, &earlier, &newer, wanted);
+                reply(StatusCode::OK, "application/json", whole(document.to_string()))
+            }
+            Self::Resource => {
+                let text = stats::resource_text(&*stats.now().await);
+                reply(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", whole(text))
+            }
+        }
+    }
+}
+
+fn whole(text: String) -> Body {
+    Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync()
 }
 
 type Refusal = (StatusCode, String);
@@ -95,8 +144,7 @@ fn refuse((code, message): Refusal) -> Response<Body> {
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": message, "reason": reason, "code": code.as_u16(),
     });
-    let body = Full::new(Bytes::from(status.to_string())).map_err(|never| match never {}).boxed_unsync();
-    reply(code, "application/json", body)
+    reply(code, "application/json", whole(status.to_string()))
 }
 
 fn reply(code: StatusCode, kind: &'static str, body: Body) -> Response<Body> {

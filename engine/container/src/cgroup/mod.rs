@@ -6,6 +6,7 @@
 
 mod devices;
 mod limits;
+mod usage;
 
 use std::fs;
 use std::io;
@@ -17,6 +18,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::disk::gone_is_fine;
+
+pub(crate) use usage::Counters;
+pub use usage::Usage;
 
 /// Attempts, a millisecond apart, while the kernel still counts processes that are just ending.
 const PATIENCE: u32 = 2000;

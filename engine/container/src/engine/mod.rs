@@ -3,6 +3,7 @@
 mod attach;
 mod connection;
 mod exec;
+mod meter;
 mod pod;
 mod process;
 mod reclaim;
@@ -10,6 +11,7 @@ mod runtime;
 mod streams;
 
 pub use attach::Attachment;
+pub use meter::Meter;
 pub use pod::Pod;
 pub use process::{Command, Process};
 pub use runtime::Runtime;

@@ -59,6 +59,10 @@ impl Runtime {
         Ok(Self { layout: Arc::new(layout), executable: Arc::new(executable) })
     }
 
+    pub(super) fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
     /// Makes a pod: its namespaces exist and its supervisor listens. A failure leaves nothing.
     pub async fn create(&self, spec: SandboxSpec) -> Result<Pod, ContainerError> {
         let paths = self.layout.pod(&spec.uid)?;
