@@ -5,6 +5,8 @@
 mod definitions;
 #[path = "build/facts.rs"]
 mod facts;
+#[path = "build/metrics.rs"]
+mod metrics;
 #[path = "build/source.rs"]
 mod source;
 #[path = "build/tags.rs"]

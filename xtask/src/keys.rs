@@ -30,6 +30,9 @@ with tempfile.TemporaryDirectory() as folder:
         sys.stdout.buffer.write(wheel.read(name))
 "#;
 
+/// What elsewhere another server serves: Kubernetes' own definitions have none of it.
+const ADDED: &str = "io.k8s.metrics.";
+
 /// What is said about one place: a fact's name and what it says.
 type Facts = BTreeMap<String, String>;
 
@@ -44,7 +47,7 @@ pub(crate) fn keys() -> Result<()> {
     };
     let ours = ours(&Registry::builtin())?;
     let mut differences = Vec::new();
-    for (name, definition) in &ours {
+    for (name, definition) in ours.iter().filter(|(name, _)| !name.starts_with(ADDED)) {
         match upstream.get(name) {
             Some(theirs) => compare(name, definition, theirs, &mut differences),
             None => differences.push([name.clone(), "definition".into(), "there".into(), "not there".into()]),

@@ -58,7 +58,8 @@ pub(crate) async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     }
 }
 
-fn collect(body: Body, limit: usize) -> BoxFuture<'static, Result<Collected<Bytes>, BoxError>> {
+/// Reads a body whole, of at most `limit` bytes.
+pub(crate) fn collect(body: Body, limit: usize) -> BoxFuture<'static, Result<Collected<Bytes>, BoxError>> {
     Limited::new(body, limit).collect().boxed()
 }
 

@@ -47,6 +47,7 @@ use crate::reviews;
 use crate::scale;
 use crate::select::Selection;
 use crate::trace::Trace;
+use crate::usage;
 use crate::view::View;
 use crate::write::{Change, Part, create, manager, modify};
 use crate::yaml;
@@ -230,6 +231,9 @@ async fn resource(call: &Call, target: ResourcePath) -> Result<Response<Body>, A
     }
     if component::is_seen(&resource) {
         return component::answer(call, &resource, target.name.as_deref());
+    }
+    if usage::is_measured(&resource) {
+        return usage::answer(call, &resource, &target).await;
     }
     let place = Place { resource, table, namespace: target.namespace, name: target.name.clone().unwrap_or_default() };
     match (target.name, target.subresource) {

@@ -53,6 +53,7 @@ mod select;
 mod server;
 mod service;
 mod trace;
+mod usage;
 mod view;
 mod watch;
 mod webhook;

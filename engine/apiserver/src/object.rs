@@ -213,6 +213,11 @@ impl Object {
         Some(&self.labels[at].1)
     }
 
+    /// All labels, by key.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.labels.iter().map(|(key, value)| (&**key, &**value))
+    }
+
     /// Whether there is a label whose key begins so.
     pub(crate) fn has_label_under(&self, prefix: &str) -> bool {
         self.labels.iter().any(|(key, _)| key.starts_with(prefix))

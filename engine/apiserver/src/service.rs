@@ -36,7 +36,7 @@ use crate::metrics::Metrics;
 use crate::server;
 use crate::webhook::{Services, Webhooks};
 
-/// What a node answers log requests with.
+/// What a node answers requests with.
 pub type NodeService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// The addresses that the server gives out and is reached at.
@@ -169,8 +169,8 @@ impl ApiServer {
         Box::pin(server::serve(self.clone(), listener, tls, stop))
     }
 
-    /// Says where `GET /containerLogs/<namespace>/<pod>/<container>` for pods of a node is sent. A later registration
-    /// replaces an earlier one.
+    /// Says where what a node serves itself is asked for, on the paths of a kubelet: `/containerLogs/<namespace>/<pod>/<container>`
+    /// and the streams of its pods, and `/stats/summary`. A later registration replaces an earlier one.
     pub fn register_node(&self, name: &str, service: NodeService) {
         self.0.nodes.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), service);
     }

@@ -16,6 +16,8 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as apiregistrat
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
+use crate::metrics;
+
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 const REFERENCE: &str = "#/components/schemas/";
 
@@ -131,7 +133,8 @@ pub(crate) fn generate() -> Map<String, Value> {
         root(&mut generator);
     }
     let mut definitions = generator.take_definitions(false);
-    for name in &stored {
+    let derived = metrics::add(&mut definitions);
+    for name in stored.iter().chain(&derived) {
         definitions.insert(format!("{name}List"), list_of(name));
     }
     definitions.sort_keys();

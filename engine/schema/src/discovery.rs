@@ -11,7 +11,7 @@ const CUSTOM: (u64, u64) = (1000, 100);
 /// The priority of a group of ours that has no line below.
 const LAST: u64 = 15_000;
 /// The priorities of the groups (upstream's numbers): names that several groups use mean the first of them.
-const GROUPS: [(&str, u64); 21] = [
+const GROUPS: [(&str, u64); 22] = [
     ("", 18_000),
     ("apiregistration.k8s.io", 18_000),
     ("apps", 17_800),
@@ -33,6 +33,8 @@ const GROUPS: [(&str, u64); 21] = [
     ("discovery.k8s.io", 16_200),
     ("resource.k8s.io", 15_900),
     ("flowcontrol.apiserver.k8s.io", 16_100),
+    // Its pods and nodes are not what one means by these words.
+    ("metrics.k8s.io", 100),
 ];
 
 /// A resource of either sort, as a document lists it.

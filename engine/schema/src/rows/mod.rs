@@ -5,6 +5,7 @@ mod access;
 mod apps;
 mod core;
 mod extension;
+mod metrics;
 mod network;
 mod storage;
 mod transient;
@@ -59,7 +60,7 @@ pub(crate) struct KeptAs {
 
 /// The stored kinds, the core group first and the preferred version of a group before its others.
 pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
-    let parts = [core::ROWS, apps::ROWS, network::ROWS, storage::ROWS, access::ROWS, extension::ROWS];
+    let parts = [core::ROWS, apps::ROWS, network::ROWS, storage::ROWS, access::ROWS, extension::ROWS, metrics::ROWS];
     parts.into_iter().flatten()
 }
 

@@ -4,6 +4,7 @@ mod access;
 mod batch;
 mod custom;
 mod human;
+mod metrics;
 mod network;
 mod node;
 mod pod;
@@ -20,6 +21,7 @@ pub(crate) use access::{
 };
 pub(crate) use batch::{AUTOSCALER, AUTOSCALER_V1, CRON_JOB, DISRUPTION_BUDGET, JOB};
 pub use human::human_duration;
+pub(crate) use metrics::{NODE_METRICS, POD_METRICS};
 pub(crate) use network::{
     ENDPOINT_SLICE, ENDPOINTS, INGRESS, INGRESS_CLASS, IP_ADDRESS, NETWORK_POLICY, SERVICE, SERVICE_CIDR,
 };
