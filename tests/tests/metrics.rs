@@ -75,3 +75,17 @@ fn a_busy_container_is_seen_by_whoever_asks() -> Result<()> {
     ensure!(text.contains("container_cpu_usage_seconds_total{container=\"burn\""), "{text}");
     Ok(())
 }
+
+#[test]
+fn an_autoscaler_starts_more_of_what_is_busy() -> Result<()> {
+    let Some(instance) = started()? else { return Ok(()) };
+    kubectl(&instance, "autoscale deployment busy --min=1 --max=3 --cpu-percent=50")?;
+    wait_for("three replicas", 2 * MINUTE, || {
+        Ok(kubectl(&instance, "get deployment busy -o jsonpath={.spec.replicas}")? == "3")
+    })?;
+    wait_for("the autoscaler to say so", MINUTE, || {
+        let told = kubectl(&instance, "describe hpa busy")?;
+        ensure!(told.contains("SuccessfulRescale") && told.contains("cpu resource utilization"), "{told}");
+        Ok(true)
+    })
+}

@@ -4,6 +4,7 @@
 //! They are clients of the API like everybody else. Desired state is level-triggered: any of them may be killed between
 //! any two lines and started again. They know nothing of nodes' insides, storage or the network.
 
+mod autoscaler;
 mod caches;
 mod certificates;
 mod cluster_role;
@@ -53,6 +54,7 @@ pub fn run(
             deployment::run(own("deployment-controller"), stop.clone()).boxed(),
             replicaset::run(own("replicaset-controller"), stop.clone()).boxed(),
             replicaset::run_replication_controllers(own("replication-controller"), stop.clone()).boxed(),
+            autoscaler::run(own("horizontal-pod-autoscaler"), stop.clone()).boxed(),
             cluster_role::run(own("clusterrole-aggregation-controller"), stop.clone()).boxed(),
             disruption::run(own("disruption-controller"), stop.clone()).boxed(),
             endpoints::run(own("endpointslice-controller"), stop.clone()).boxed(),

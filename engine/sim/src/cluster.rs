@@ -194,7 +194,9 @@ impl Cluster {
             Part::ApiServer => {
                 let disk = self.state().disk.clone();
                 let (serving, store) = parts::open(&disk).await;
-                self.state().store = Some(store);
+                let mut state = self.state();
+                state.store = Some(store);
+                state.nodes.values().for_each(|node| serving.server.register_node(node.name(), node.service()));
                 self.0.gate.replace(Some(serving));
             }
         }
@@ -232,6 +234,7 @@ impl Cluster {
             let attempts = state.nodes.values().next().map_or_else(Arc::default, |node| node.attempts().clone());
             let node = Node::new(state.nodes.len(), options, &attempts);
             let name = node.name().to_owned();
+            self.0.gate.register(&name, node.service());
             state.nodes.insert(name.clone(), node);
             name
         };

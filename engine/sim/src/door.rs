@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use shipway_apiserver::{ApiServer, Body as Answer, BoxError, Identity};
+use shipway_apiserver::{ApiServer, Body as Answer, BoxError, Identity, NodeService};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -42,6 +42,13 @@ impl Gate {
     /// Sends calls to another server from now on, or to none. Returns the one before.
     pub(crate) fn replace(&self, serving: Option<Serving>) -> Option<Serving> {
         std::mem::replace(&mut self.state().serving, serving)
+    }
+
+    /// Tells the server that is up where a node is asked for what it serves itself.
+    pub(crate) fn register(&self, name: &str, service: NodeService) {
+        if let Some(serving) = &self.state().serving {
+            serving.server.register_node(name, service);
+        }
     }
 
     /// Breaks a user's connections and lets it make no new ones.

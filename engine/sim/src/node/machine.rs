@@ -57,6 +57,11 @@ impl Machine {
         self.sandboxes.iter().filter(|(_, sandbox)| sandbox.runs_at(now)).map(|(uid, _)| uid.clone()).collect()
     }
 
+    /// What is here.
+    pub(super) fn sandboxes(&self) -> impl Iterator<Item = &Sandbox> {
+        self.sandboxes.values()
+    }
+
     /// The pods that have something here.
     pub(super) fn keys(&self) -> Vec<Key> {
         self.sandboxes.values().map(|sandbox| key(&sandbox.pod)).collect()

@@ -10,15 +10,18 @@ mod machine;
 mod plan;
 mod process;
 mod sandbox;
+mod stats;
 mod status;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kube::Client;
+use shipway_apiserver::NodeService;
 
 use crate::parts::Tasks;
 use machine::Machine;
@@ -55,12 +58,34 @@ pub(crate) struct Node {
     attempts: Attempts,
     machine: Arc<Mutex<Machine>>,
     process: Option<Tasks>,
+    alive: Alive,
+}
+
+/// Whether a node's process is up.
+#[derive(Clone, Default)]
+struct Alive(Arc<AtomicBool>);
+
+impl Alive {
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, alive: bool) {
+        self.0.store(alive, Ordering::Relaxed);
+    }
 }
 
 impl Node {
     pub(crate) fn new(index: usize, options: NodeOptions, attempts: &Attempts) -> Self {
         let machine = Arc::new(Mutex::new(Machine::new(index, options.start, attempts.clone())));
-        Self { name: format!("node-{index}"), options, attempts: attempts.clone(), machine, process: None }
+        Self {
+            name: format!("node-{index}"),
+            options,
+            attempts: attempts.clone(),
+            machine,
+            process: None,
+            alive: Alive::default(),
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -80,11 +105,18 @@ impl Node {
         tasks.spawn(heartbeat);
         tasks.spawn(process::run(client, self.name.clone(), self.machine.clone()));
         self.process = Some(tasks);
+        self.alive.set(true);
     }
 
     /// Kills the process.
     pub(crate) fn stop(&mut self) {
         self.process = None;
+        self.alive.set(false);
+    }
+
+    /// What the node answers when it is asked for figures.
+    pub(crate) fn service(&self) -> NodeService {
+        stats::service(self.machine.clone(), self.alive.clone())
     }
 
     /// Kills all containers, as a power cut does.

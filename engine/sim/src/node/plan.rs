@@ -12,11 +12,13 @@
 //! | `sim/stop-after` | how long it takes to end when told to; longer than the grace period: it is killed, with 137 | 0 |
 //! | `sim/exit-on-term` | the code that it then ends with | 143 |
 //! | `sim/init-after`, `sim/init-exit` | the same as the first two for init containers | 100 ms, 0 |
+//! | `sim/cpu`, `sim/memory` | how much a container uses, such as `250m` and `64Mi`; may change | `1m`, `10Mi` |
 //! | `sim/waiting` | a reason such as `ImagePullBackOff`: no container ever starts | |
 
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use shipway_schema::quantity::Quantity;
 
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 
@@ -72,6 +74,16 @@ impl Plan<'_> {
             probe.initial_delay_seconds.and_then(|seconds| seconds.try_into().ok()).map(Duration::from_secs)
         };
         Some(self.time("ready-after", container).or_else(probe).unwrap_or_default())
+    }
+
+    /// How much processor and memory a container uses: billionths of one, and bytes.
+    pub(super) fn uses(&self, container: &str) -> (u64, u64) {
+        let told = |what: &str, absent: &str| {
+            let text = self.told(what, container).unwrap_or(absent);
+            Quantity::parse(text).unwrap_or_else(|error| panic!("sim/{what}: {error}"))
+        };
+        let (cpu, memory) = (told("cpu", "1m").to_nanos(), told("memory", "10Mi").to_units());
+        (u64::try_from(cpu).unwrap_or(0), u64::try_from(memory).unwrap_or(0))
     }
 
     /// How long a container takes to end when it is told to, and its code then.
