@@ -16,6 +16,7 @@ use crate::body::Body;
 use crate::error::ApiError;
 use crate::health;
 use crate::metrics;
+use crate::profile;
 use crate::query::Query;
 use crate::reply;
 
@@ -57,6 +58,7 @@ pub(crate) async fn answer(
         ["metrics"] => {
             return Ok(reply::bytes(StatusCode::OK, metrics::TEXT, server.metrics().text(server.cache())));
         }
+        ["debug", "profile"] => return profile::answer(server, query).await,
         [".well-known", "openid-configuration"] => return Ok(access::discovery(server.address())),
         ["openid", "v1", "jwks"] => return Ok(access::key_set(server.accounts().key())),
         ["openapi", "v2"] => return openapi_v2(server, headers).await,
@@ -153,6 +155,7 @@ fn paths(server: &ApiServer) -> Value {
     let mut paths = vec![
         "/api".to_owned(),
         "/apis".into(),
+        "/debug/profile".into(),
         "/healthz".into(),
         "/livez".into(),
         "/metrics".into(),

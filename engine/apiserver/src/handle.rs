@@ -39,6 +39,7 @@ use crate::metrics;
 use crate::patch::patch;
 use crate::path::{self, ResourcePath};
 use crate::pod;
+use crate::profile;
 use crate::proxy;
 use crate::query::Query;
 use crate::read;
@@ -79,8 +80,10 @@ async fn answered(
     let trace = Trace::begin(&mut request, identity.as_deref());
     let yaml = accept::wants_yaml(request.headers());
     let (request, record) = audit::begin(&server, identity.as_deref(), request);
+    let profiled = identity.clone().filter(|_| server.profiler().is_active());
     let work = AssertUnwindSafe(route(server.clone(), identity, request, stop, &asked)).catch_unwind();
-    let mut response = match work.instrument(trace.span()).await {
+    let (ended, busy) = profile::timed(profiled.is_some(), work.instrument(trace.span())).await;
+    let mut response = match ended {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => reply::failure(&error),
         Err(_) => reply::failure(&ApiError::Internal("the handler of this request panicked".into())),
@@ -90,6 +93,9 @@ async fn answered(
     }
     let asked = asked.into_inner().unwrap_or_else(PoisonError::into_inner);
     let taken = begin.elapsed();
+    if let Some(identity) = profiled {
+        server.profiler().answered(&identity.user, &asked, (busy, taken));
+    }
     server.metrics().answered(asked, response.status().as_u16(), taken);
     trace.end(&mut response, taken);
     match record {

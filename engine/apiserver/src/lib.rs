@@ -41,6 +41,7 @@ mod patch;
 mod path;
 pub mod pki;
 mod pod;
+mod profile;
 mod proxy;
 mod query;
 mod rbac;

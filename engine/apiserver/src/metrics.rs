@@ -61,6 +61,14 @@ impl Asked {
         }
     }
 
+    /// What was asked for, as people say it; empty for what is no resource.
+    pub(crate) fn words(&self) -> String {
+        let Self { verb, group, resource, subresource, .. } = self;
+        let below = if subresource.is_empty() { String::new() } else { format!("/{subresource}") };
+        let of = if group.is_empty() { String::new() } else { format!(".{group}") };
+        format!("{verb} {resource}{of}{below}").trim().to_owned()
+    }
+
     fn answered(self, code: u16) -> Answered {
         let Self { verb, group, version, resource, subresource } = self;
         Answered { verb, group, version, resource, subresource, code }

@@ -33,6 +33,7 @@ use crate::handle::answer;
 use crate::identity::Identity;
 use crate::limit::{InFlight, Limits};
 use crate::metrics::Metrics;
+use crate::profile::Profiler;
 use crate::server;
 use crate::webhook::{Services, Webhooks};
 
@@ -76,6 +77,7 @@ struct Inner {
     namespaces: Arc<Table>,
     ranges: Ranges,
     metrics: Metrics,
+    profiler: Profiler,
     address: SocketAddr,
     authorizer: Authorizer,
     accounts: Accounts,
@@ -131,6 +133,7 @@ impl ApiServer {
             namespaces,
             ranges,
             metrics: Metrics::new(),
+            profiler: Profiler::default(),
             address: config.api_address,
             authorizer,
             accounts,
@@ -216,6 +219,10 @@ impl ApiServer {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    pub(crate) fn profiler(&self) -> &Profiler {
+        &self.0.profiler
     }
 
     /// Where the API is reached from inside.

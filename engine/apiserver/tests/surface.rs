@@ -56,6 +56,35 @@ async fn a_part_of_the_control_plane_is_healthy_while_it_follows_the_api() {
 }
 
 #[tokio::test]
+async fn where_the_time_goes_is_told_to_administrators() {
+    const PATH: &str = "/debug/profile?seconds=1";
+    let cluster = Cluster::new().await;
+    let (profile, again, ()) = tokio::join!(
+        cluster.get(PATH),
+        async {
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            cluster.get(PATH).await
+        },
+        async {
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            cluster.send(Identity::scheduler(), request("GET", PODS, "", "")).await.ok();
+        },
+    );
+    let profile = text(&profile);
+    for part in ["of processor time", "memory: ", "threads:\n", "requests: ", "who"] {
+        assert!(profile.contains(part), "{part}\n{profile}");
+    }
+    let row =
+        profile.lines().find(|line| line.contains("system:kube-scheduler")).unwrap_or_else(|| panic!("{profile}"));
+    assert!(row.ends_with("list pods"), "{row}");
+    assert_eq!(again.failure().0, 503, "one at a time");
+    assert_eq!(cluster.send(Identity::new("jane", &[]), request("GET", PATH, "", "")).await.failure().0, 403);
+    for wrong in ["0", "61", "x"] {
+        assert_eq!(cluster.get(&format!("/debug/profile?seconds={wrong}")).await.failure().0, 400, "{wrong}");
+    }
+}
+
+#[tokio::test]
 async fn collections_take_what_their_kind_says() {
     let cluster = Cluster::new().await;
     assert_eq!(cluster.delete("/api/v1/namespaces").await.failure().0, 405);
