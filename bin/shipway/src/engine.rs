@@ -21,7 +21,7 @@ use shipway_apiserver::{ApiServer, Config, Identity};
 use shipway_container::Runtime;
 use shipway_driver::{Shared, slim};
 use shipway_network::Network;
-use shipway_node::{Node, NodeConfig};
+use shipway_node::{Lease, Node, NodeConfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -37,6 +37,8 @@ use crate::up::READY;
 
 /// The ports that services may have on the node.
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
+/// For how long pods that say nothing stay on a node that is lost, see docs/decisions/0013-leash.md.
+const TOLERATION_SECONDS: u32 = 2;
 /// How long the node may take to become ready.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the parts may take to end when asked to.
@@ -117,6 +119,7 @@ impl Engine {
         let front = FrontProxy::open(&home.path("pki")).context("cannot open the authority of the front proxy")?;
         config.front_proxy = Some(Arc::new(front));
         config.audit = args.audit();
+        config.toleration_seconds = TOLERATION_SECONDS;
         let api = ApiServer::open(log.clone(), config).await.context("cannot start the API server")?;
         let mut engine = Self { api, stop: CancellationToken::new(), parts: JoinSet::new() };
         // What the disk did not take is never retried: the next engine starts from what it did take.
@@ -185,6 +188,7 @@ impl Engine {
             cluster_domain: CLUSTER_DOMAIN.to_owned(),
             pod_subnet: instance.pod_subnet,
             address: IpAddr::V4(shipway_network::host_address()),
+            lease: Lease::WITH_THE_API,
         };
         let layers = shipway_oci::Layers::open(&home.path("layers")).context("cannot open the folder of layers")?;
         let node = Node::new(self.client(Identity::node(&name)), runtime, network, images, layers, config);

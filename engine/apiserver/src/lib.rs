@@ -28,6 +28,7 @@ mod derived;
 mod discovery;
 mod error;
 mod evict;
+mod expiry;
 mod handle;
 mod health;
 mod identity;

@@ -93,7 +93,7 @@ impl Graph {
         match (asked.group, asked.resource, asked.subresource) {
             ("", "secrets", "") => read && names(Kind::Secret),
             ("", "configmaps", "") => read && names(Kind::ConfigMap),
-            ("", "persistentvolumeclaims", "") => asked.verb == "get" && names(Kind::Claim),
+            ("", "persistentvolumeclaims", "") => read && names(Kind::Claim),
             ("", "persistentvolumeclaims", "status") => {
                 matches!(asked.verb, "get" | "update" | "patch") && names(Kind::Claim)
             }

@@ -29,6 +29,7 @@ use crate::bootstrap;
 use crate::cache::{Cache, Table};
 use crate::custom::{self, Kinds};
 use crate::error::ApiError;
+use crate::expiry;
 use crate::handle::answer;
 use crate::identity::Identity;
 use crate::limit::{InFlight, Limits};
@@ -57,13 +58,24 @@ pub struct Config {
     pub audit: Option<AuditConfig>,
     /// How many requests may be in flight.
     pub limits: Limits,
+    /// For how long pods that say nothing stay on a node that is lost or not ready.
+    pub toleration_seconds: u32,
 }
 
 impl Config {
-    /// With a passing key for tokens, no audit and the usual limits.
+    /// With a passing key for tokens, no audit, the usual limits and the tolerations that upstream gives.
     pub fn new(service_subnet: (Ipv4Addr, u8), api_address: SocketAddr, node_port_range: RangeInclusive<u16>) -> Self {
         let limits = Limits::default();
-        Self { service_subnet, api_address, node_port_range, token_key: None, front_proxy: None, audit: None, limits }
+        Self {
+            service_subnet,
+            api_address,
+            node_port_range,
+            token_key: None,
+            front_proxy: None,
+            audit: None,
+            limits,
+            toleration_seconds: 300,
+        }
     }
 }
 
@@ -90,6 +102,8 @@ struct Inner {
     nodes: RwLock<HashMap<String, NodeService>>,
     /// Feeds the cache; joined by [`ApiServer::close`].
     feed: Background,
+    /// Removes old events.
+    expiry: Background,
     /// Ends what in-process callers still read when the server goes.
     closing: CancellationToken,
 }
@@ -121,7 +135,7 @@ impl ApiServer {
         let webhooks = Arc::new(Webhooks::new(services(&registry, &cache)?));
         let behind = services(&registry, &cache)?;
         let aggregation = Aggregation::new(&registry, &cache, behind, config.front_proxy.clone())?;
-        let admission = Chain::new(&cache);
+        let admission = Chain::new(&cache, config.toleration_seconds);
         let follower = cache.clone();
         let feed = Background::default();
         feed.start(async move { follower.follow(watcher).await });
@@ -145,6 +159,7 @@ impl ApiServer {
             admission,
             nodes: RwLock::default(),
             feed,
+            expiry: Background::default(),
             closing,
         };
         let server = Self(Arc::new(inner));
@@ -154,6 +169,7 @@ impl ApiServer {
         aggregate::register(&server).await?;
         server.0.aggregation.follow(&server);
         admission::recount_all(&server).await?;
+        expiry::follow(&server);
         Ok(server)
     }
 
@@ -184,6 +200,7 @@ impl ApiServer {
         self.0.closing.cancel();
         self.0.kinds.stop().await;
         self.0.aggregation.stop().await;
+        self.0.expiry.stop().await;
         self.0.cache.lose();
         self.0.feed.stop().await;
         if let Some(audit) = &self.0.audit {
@@ -267,6 +284,10 @@ impl ApiServer {
 
     pub(crate) fn kinds(&self) -> &Kinds {
         &self.0.kinds
+    }
+
+    pub(crate) fn expiry(&self) -> &Background {
+        &self.0.expiry
     }
 
     /// A way to the server that does not keep it.

@@ -20,6 +20,9 @@ pub struct SandboxSpec {
     pub host_ipc: bool,
     /// One process namespace for all containers of the pod; ignored with `host_pid`.
     pub share_processes: bool,
+    /// Where it is written until when the pod may run, see [`crate::lengthen`]; without, it runs until it is told to end.
+    #[serde(default)]
+    pub leash: Option<PathBuf>,
 }
 
 /// One container.

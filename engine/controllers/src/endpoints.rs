@@ -1,5 +1,8 @@
 //! EndpointSlices: which pods answer for a service.
 
+pub(crate) mod legacy;
+pub(crate) mod mirror;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +69,12 @@ pub(crate) fn selects(service: &Service, pod: &Pod) -> bool {
         && selector.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
 }
 
+/// Whether the service finds its pods itself.
+fn has_selector(service: &Service) -> bool {
+    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    selector.is_some_and(|selector| !selector.is_empty())
+}
+
 async fn reconcile(
     world: World,
     services: Store<Service>,
@@ -102,10 +111,7 @@ fn slices_of(slices: &Store<EndpointSlice>, key: &Key) -> BTreeMap<String, Arc<E
 
 /// The slices a service should have: none without a selector, since then somebody else keeps them.
 fn wanted(service: &Service, pods: &[Arc<Pod>]) -> Vec<EndpointSlice> {
-    let Some(spec) = service.spec.as_ref().filter(|spec| spec.selector.as_ref().is_some_and(|it| !it.is_empty()))
-    else {
-        return Vec::new();
-    };
+    let Some(spec) = service.spec.as_ref().filter(|_| has_selector(service)) else { return Vec::new() };
     let publish_unready = spec.publish_not_ready_addresses == Some(true);
     let ports = spec.ports.as_deref().unwrap_or_default();
     // Pods that name a port differently get slices of their own.

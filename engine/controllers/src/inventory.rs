@@ -1,10 +1,11 @@
 //! What exists, of every kind: the metadata that deletion by owner and by namespace needs.
 //!
-//! One metadata watch per kind that the API lists. Nothing but names, uids, owners, finalizers and the deletion mark is
+//! One metadata watch per kind that the API lists, also of those that come later. Nothing but names, uids, owners, finalizers and the deletion mark is
 //! kept of an object.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -13,11 +14,18 @@ use kube::core::{ApiResource, DynamicObject, PartialObjectMeta};
 use kube::discovery::{ApiGroup, Discovery, Scope, verbs};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
-use shipway_driver::Queue;
+use shipway_driver::{Queue, Recorder};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Kinds that nobody owns anything through and whose objects come and go by the thousand.
 const LEFT_OUT: [&str; 1] = ["Event"];
+
+/// What defines other kinds: group and kind.
+const DEFINITIONS: [(&str, &str); 2] =
+    [("apiextensions.k8s.io", "CustomResourceDefinition"), ("apiregistration.k8s.io", "APIService")];
+/// How long changes of definitions are gathered before the kinds are listed again.
+const SETTLING: Duration = Duration::from_millis(200);
 
 /// One object, as far as deletion is concerned.
 #[derive(Clone, Debug)]
@@ -42,6 +50,9 @@ pub(crate) struct Inventory {
     stock: Arc<Mutex<Stock>>,
     kinds: Arc<Mutex<Vec<Watched>>>,
     complete: CancellationToken,
+    pub(crate) recorder: Recorder,
+    /// Told when other kinds may be served than before.
+    others: Arc<Notify>,
 }
 
 /// A kind that is watched, and whether its objects live in namespaces.
@@ -66,6 +77,8 @@ impl Inventory {
             stock: Arc::default(),
             kinds: Arc::default(),
             complete: CancellationToken::new(),
+            recorder: Recorder::new(client.clone(), "garbage-collector-controller", ""),
+            others: Arc::default(),
         };
         (inventory.clone(), inventory.keep(stop.clone()))
     }
@@ -126,11 +139,53 @@ impl Inventory {
             () = stop.cancelled() => return,
             kinds = self.discover() => kinds,
         };
-        self.kinds.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&kinds);
         let missing = Arc::new(Mutex::new(kinds.len()));
-        let mut watches: FuturesUnordered<_> =
-            kinds.into_iter().map(|(kind, _)| self.watch(kind, missing.clone(), stop.clone())).collect();
-        while watches.next().await.is_some() {}
+        let mut watched: HashMap<String, CancellationToken> = HashMap::new();
+        let mut watches = FuturesUnordered::new();
+        let mut served = kinds;
+        loop {
+            for (kind, _) in &served {
+                let name = identity(kind);
+                if !watched.contains_key(&name) {
+                    let own = stop.child_token();
+                    watched.insert(name, own.clone());
+                    watches.push(self.watch(kind.clone(), missing.clone(), own));
+                }
+            }
+            self.kinds.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&served);
+            self.forget_unserved(&mut watched, &served);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(()) = watches.next() => continue,
+                () = self.others.notified() => {}
+            }
+            // Definitions come in groups, and are served a moment after they are there.
+            tokio::time::sleep(SETTLING).await;
+            served = tokio::select! {
+                () = stop.cancelled() => return,
+                kinds = self.discover() => kinds,
+            };
+        }
+    }
+
+    /// Ends the watches of kinds that are not served any more; their objects are gone with them.
+    fn forget_unserved(&self, watched: &mut HashMap<String, CancellationToken>, served: &[Watched]) {
+        let names: HashSet<String> = served.iter().map(|(kind, _)| identity(kind)).collect();
+        watched.retain(|name, watch| {
+            let stays = names.contains(name);
+            if !stays {
+                watch.cancel();
+            }
+            stays
+        });
+        let gone: Vec<String> = {
+            let stock = self.stock();
+            let of_gone = stock.items.values().filter(|item| !names.contains(&identity(&item.resource)));
+            of_gone.map(|item| item.uid.clone()).collect()
+        };
+        for uid in &gone {
+            self.remove(Some(uid));
+        }
     }
 
     /// The kinds whose objects can be listed, watched and deleted.
@@ -148,7 +203,7 @@ impl Inventory {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the kinds cannot be listed, trying again");
-                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
         }
@@ -176,19 +231,35 @@ impl Inventory {
                     self.remove_unlisted(&kind, &listed.take().unwrap_or_default());
                     if std::mem::take(&mut first) {
                         self.one_less(&missing);
+                    } else {
+                        self.note_kinds(&kind);
                     }
                 }
-                Some(Ok(watcher::Event::Apply(object))) => self.put(&kind, &object),
-                Some(Ok(watcher::Event::Delete(object))) => self.remove(object.metadata.uid.as_deref()),
+                Some(Ok(watcher::Event::Apply(object))) => {
+                    self.put(&kind, &object);
+                    self.note_kinds(&kind);
+                }
+                Some(Ok(watcher::Event::Delete(object))) => {
+                    self.remove(object.metadata.uid.as_deref());
+                    self.note_kinds(&kind);
+                }
                 Some(Err(error)) => tracing::debug!(%error, kind = kind.kind, "metadata watch broke, retrying"),
                 None => return,
             }
         }
     }
 
+    /// A change of this kind may mean that other kinds are served.
+    fn note_kinds(&self, kind: &ApiResource) {
+        if DEFINITIONS.contains(&(kind.group.as_str(), kind.kind.as_str())) {
+            self.others.notify_one();
+        }
+    }
+
     fn one_less(&self, missing: &Mutex<usize>) {
         let mut missing = missing.lock().unwrap_or_else(PoisonError::into_inner);
-        *missing -= 1;
+        // Those that came later wait for nobody, and nobody for them.
+        *missing = missing.saturating_sub(1);
         if *missing == 0 {
             self.complete.cancel();
         }
@@ -258,6 +329,11 @@ impl Inventory {
             self.remove(Some(uid));
         }
     }
+}
+
+/// What tells one watched kind from another. The version counts: the former one may be served no more.
+fn identity(kind: &ApiResource) -> String {
+    format!("{}/{}", kind.api_version, kind.plural)
 }
 
 impl Stock {

@@ -13,13 +13,17 @@ mod deployment;
 mod disruption;
 mod endpoints;
 mod essentials;
+mod eviction;
 mod garbage;
 mod inventory;
 mod namespace;
+mod nodes;
 mod owned;
 mod pods;
+mod remains;
 mod replicaset;
 mod share;
+mod volumes;
 mod world;
 
 use futures::FutureExt;
@@ -58,8 +62,14 @@ pub fn run(
             cluster_role::run(own("clusterrole-aggregation-controller"), stop.clone()).boxed(),
             disruption::run(own("disruption-controller"), stop.clone()).boxed(),
             endpoints::run(own("endpointslice-controller"), stop.clone()).boxed(),
+            endpoints::legacy::run(own("endpoint-controller"), stop.clone()).boxed(),
+            endpoints::mirror::run(own("endpointslicemirroring-controller"), stop.clone()).boxed(),
             essentials::run(own("service-account-controller"), authority.root.clone(), stop.clone()).boxed(),
             certificates::run(own("certificate-controller"), authority, stop.clone()).boxed(),
+            nodes::run(own("node-controller"), stop.clone()).boxed(),
+            eviction::run(own("taint-eviction-controller"), stop.clone()).boxed(),
+            remains::run(own("pod-garbage-collector"), stop.clone()).boxed(),
+            volumes::run(own("persistent-volume-binder"), stop.clone()).boxed(),
             garbage::run(inventory.clone(), stop.clone()).boxed(),
             namespace::run(inventory.acting(client("namespace-controller")), stop).boxed(),
         ])

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
 use kube::{Api, Client, Resource};
@@ -79,6 +79,9 @@ impl Followed {
                 tokio::spawn(run(Api::<ConfigMap>::namespaced(client, &namespace), name, teller))
             }
             Reference::Secret(name) => tokio::spawn(run(Api::<Secret>::namespaced(client, &namespace), name, teller)),
+            Reference::Claim(name) => {
+                tokio::spawn(run(Api::<PersistentVolumeClaim>::namespaced(client, &namespace), name, teller))
+            }
         };
         Arc::new(Watch { changes, task: task.abort_handle() })
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,17 +11,21 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::runtime::watcher;
 use serde_json::{Value, json};
+use shipway_container::Moment;
+use shipway_driver::{Change, cached};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::Lease as Terms;
 use crate::amount::Allocatable;
 use crate::capacity;
 use crate::error::{NodeError, is_conflict, is_not_found};
+use crate::leash::Leash;
+use crate::volume::FOLDERS;
 
-/// The documented period of node leases (https://kubernetes.io/docs/concepts/architecture/leases/#node-heart-beats).
-const RENEWAL: Duration = Duration::from_secs(10);
-const LEASE_SECONDS: i32 = 40;
 /// An unchanged status is written again after this.
 const STATUS: Duration = Duration::from_mins(5);
 const LEASES: &str = "kube-node-lease";
@@ -33,22 +38,48 @@ pub(crate) struct Identity {
     pub(crate) address: IpAddr,
     pub(crate) pod_subnet: String,
     pub(crate) home: PathBuf,
+    pub(crate) lease: Terms,
+    pub(crate) leash: Option<Arc<Leash>>,
 }
 
 /// Registers the node and keeps it alive until stopped.
 pub(crate) async fn run(identity: Identity, stop: CancellationToken) {
+    let mistaken = Arc::new(Notify::new());
+    let (told, name) = (mistaken.clone(), identity.name.clone());
+    let own = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let (_, watching) = cached::<Node>(Api::all(identity.client.clone()), own, stop.clone(), move |change| {
+        if is_mistaken(change) {
+            told.notify_one();
+        }
+    });
+    tokio::join!(watching, beat_on(identity, &mistaken, stop));
+}
+
+/// Whether the API believes something else of the node than that it is well.
+fn is_mistaken(change: &Change<Node>) -> bool {
+    let conditions =
+        change.object().status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
+    matches!(change, Change::Deleted(_)) || ready.is_none_or(|ready| ready.status != "True")
+}
+
+async fn beat_on(identity: Identity, mistaken: &Notify, stop: CancellationToken) {
     let mut uid = None;
     let mut written: Option<(Value, Instant)> = None;
-    let mut clock = tokio::time::interval(RENEWAL);
+    let period = identity.lease.renewal;
+    let mut clock = tokio::time::interval(period);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut pause = Duration::from_millis(50);
     loop {
-        match identity.beat(&mut uid, &mut written).await {
+        // An answer that does not come is no renewal.
+        let beaten = tokio::time::timeout(identity.lease.duration, identity.beat(&mut uid, &mut written)).await;
+        match beaten.unwrap_or_else(|_| Err(NodeError::Runtime("the API does not answer".to_owned()))) {
             Ok(()) => {
                 pause = Duration::from_millis(50);
                 tokio::select! {
                     () = stop.cancelled() => return,
                     _ = clock.tick() => {}
+                    () = mistaken.notified() => written = None,
                 }
             }
             Err(error) => {
@@ -57,7 +88,7 @@ pub(crate) async fn run(identity: Identity, stop: CancellationToken) {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(pause) => {}
                 }
-                pause = (pause * 2).min(RENEWAL);
+                pause = (pause * 2).min(period);
             }
         }
     }
@@ -74,8 +105,10 @@ impl Identity {
             match self.write_status(&status).await {
                 Err(NodeError::Api { source, .. }) if is_not_found(&source) => {
                     // Somebody removed the node's object while the node is alive: it registers again.
-                    *uid = None;
                     *written = None;
+                    *uid = Some(self.register().await?);
+                    self.write_status(&status).await?;
+                    *written = Some((status, Instant::now()));
                 }
                 other => {
                     other?;
@@ -83,7 +116,22 @@ impl Identity {
                 }
             }
         }
-        self.renew(uid.as_deref()).await
+        let sent = Moment::now();
+        self.renew(uid.as_deref()).await?;
+        self.hold(sent).await
+    }
+
+    /// Lets pods on the leash go on.
+    async fn hold(&self, sent: Moment) -> Result<(), NodeError> {
+        let Some(leash) = &self.leash else { return Ok(()) };
+        let failed = |error| NodeError::Runtime(format!("write {}: {error}", leash.file().display()));
+        if leash.renewed(sent).map_err(failed)? {
+            return Ok(());
+        }
+        let api: Api<Node> = Api::all(self.client.clone());
+        let node = api.get(&self.name).await;
+        leash.open(&node.map_err(|error| NodeError::api(format!("read node {}", self.name), error))?);
+        Ok(())
     }
 
     /// Creates the Node object, or brings labels and addresses of the existing one up to date. Returns its uid.
@@ -93,7 +141,8 @@ impl Identity {
         let node: Node = serde_json::from_value(self.object()).expect("the node's object is a node");
         let registered = match api.create(&PostParams::default(), &node).await {
             Err(error) if is_conflict(&error) => {
-                let patch = json!({"metadata": {"labels": self.labels()}, "spec": self.spec()});
+                let metadata = json!({"labels": self.labels(), "annotations": self.annotations()});
+                let patch = json!({"metadata": metadata, "spec": self.spec()});
                 api.patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await
             }
             other => other,
@@ -112,6 +161,11 @@ impl Identity {
         ])
     }
 
+    /// Where volumes that are made for claims are to be.
+    fn annotations(&self) -> Value {
+        json!({"shipway.dev/volumes": self.home.join(FOLDERS)})
+    }
+
     fn spec(&self) -> Value {
         json!({"podCIDR": self.pod_subnet, "podCIDRs": [self.pod_subnet]})
     }
@@ -120,7 +174,7 @@ impl Identity {
         json!({
             "apiVersion": "v1",
             "kind": "Node",
-            "metadata": {"name": self.name, "labels": self.labels()},
+            "metadata": {"name": self.name, "labels": self.labels(), "annotations": self.annotations()},
             "spec": self.spec(),
             "status": self.status(None),
         })
@@ -164,7 +218,7 @@ impl Identity {
         let api: Api<Lease> = Api::namespaced(self.client.clone(), LEASES);
         let failed = |error| NodeError::api(format!("renew lease {LEASES}/{}", self.name), error);
         let now = format!("{:.6}", Timestamp::now());
-        let spec = json!({"holderIdentity": self.name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now});
+        let spec = json!({"holderIdentity": self.name, "leaseDurationSeconds": self.lease.duration.as_secs(), "renewTime": now});
         let patch = Patch::Merge(json!({"spec": spec}));
         match api.patch(&self.name, &PatchParams::default(), &patch).await {
             Err(error) if is_not_found(&error) => {
@@ -235,6 +289,8 @@ mod tests {
             address: "10.1.2.3".parse().expect("an address"),
             pod_subnet: "10.73.0.0/17".to_owned(),
             home: "/".into(),
+            lease: Terms::WITH_THE_API,
+            leash: None,
         }
     }
 

@@ -20,11 +20,13 @@ use crate::environment::Source;
 use crate::files::{self, Names};
 use crate::followed::Followed;
 use crate::image::{Image, PullPolicy, Told};
+use crate::leash::{self, Leash};
 use crate::log;
 use crate::logs::Runs;
 use crate::machine::{Machine, Sandbox};
 use crate::observed::{Happened, StartFailure, run_id};
 use crate::probe::{self, Target};
+use crate::publish;
 use crate::references::{self, Contents};
 use crate::specification::Plan;
 use crate::tokens::Tokens;
@@ -42,6 +44,8 @@ pub(crate) struct Shared<M> {
     pub(crate) allocatable: Allocatable,
     pub(crate) services: Store<Service>,
     pub(crate) runs: Runs,
+    /// What holds pods to the node's lease, where other nodes may get them.
+    pub(crate) leash: Option<Arc<Leash>>,
 }
 
 impl<M: Machine> Shared<M> {
@@ -53,12 +57,22 @@ impl<M: Machine> Shared<M> {
         self.recorder.event(&pod::reference(pod, container), kind, reason, message);
     }
 
+    /// The leash that a pod is to be on.
+    pub(crate) fn leash_of(&self, pod: &Pod) -> Option<&Arc<Leash>> {
+        self.leash.as_ref().filter(|_| leash::is_wanted(pod))
+    }
+
     fn warn(&self, pod: &Pod, container: Option<&str>, reason: &str, message: &str) {
         self.tell(pod, container, EventKind::Warning, reason, message);
     }
 
     /// Sandbox, network and volumes, all at once; after a failure neither sandbox nor address is left.
     pub(crate) async fn prepare(&self, pod: &Pod, tokens: &Tokens) -> Result<(M::Sandbox, Option<Ipv4Addr>), String> {
+        if let Some(leash) = self.leash_of(pod) {
+            leash.held().await;
+            // What was decided while the node was silent may not have come here yet.
+            publish::is_wanted(&self.client, pod).await?;
+        }
         let (place, volumes) = tokio::join!(self.make_place(pod), self.make_volumes(pod, tokens));
         let (sandbox, address) = place.inspect_err(|error| {
             self.warn(pod, None, "FailedCreatePodSandBox", &format!("Failed to create pod sandbox: {error}"));
@@ -89,6 +103,7 @@ impl<M: Machine> Shared<M> {
             host_pid: is_set(spec.and_then(|spec| spec.host_pid)),
             host_ipc: is_set(spec.and_then(|spec| spec.host_ipc)),
             share_processes: is_set(spec.and_then(|spec| spec.share_process_namespace)),
+            leash: self.leash_of(pod).map(|leash| leash.file().to_owned()),
         };
         let sandbox = self.machine.create(wanted).await.map_err(|error| error.to_string())?;
         if pod::host_network(pod) {

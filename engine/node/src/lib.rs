@@ -16,10 +16,12 @@ mod environment;
 mod error;
 mod expansion;
 mod files;
+mod folders;
 mod followed;
 mod heartbeat;
 mod image;
 mod jobs;
+mod leash;
 mod lifecycle;
 mod log;
 mod logs;
@@ -50,6 +52,7 @@ mod worker;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Service;
@@ -80,6 +83,30 @@ pub struct NodeConfig {
     pub pod_subnet: (Ipv4Addr, u8),
     /// The host's address as pods and other machines reach it.
     pub address: IpAddr,
+    /// How the node shows that it lives.
+    pub lease: Lease,
+}
+
+/// How a node shows that it lives: how often it says so, for how long that holds, and what happens to its pods when it
+/// cannot. Why there are two: docs/decisions/0013-leash.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// How often the lease is renewed.
+    pub renewal: Duration,
+    /// How long it holds.
+    pub duration: Duration,
+    /// Whether pods that must not run twice are stopped when it cannot be renewed.
+    pub leashed: bool,
+}
+
+impl Lease {
+    /// For a node in the API server's own process: nobody is there to give its pods away when it is gone. The documented
+    /// times of node leases (https://kubernetes.io/docs/concepts/architecture/leases/#node-heart-beats).
+    pub const WITH_THE_API: Self =
+        Self { renewal: Duration::from_secs(10), duration: Duration::from_secs(40), leashed: false };
+    /// For any other node: it is missed after six seconds, when its pods on the leash have been stopped for one.
+    pub const BY_ITSELF: Self =
+        Self { renewal: Duration::from_secs(2), duration: Duration::from_secs(5), leashed: true };
 }
 
 /// The node.
@@ -126,12 +153,16 @@ impl Node {
     async fn work(self, stop: CancellationToken) -> Result<(), NodeError> {
         let Self { client, machine, config, runs, streams, .. } = self;
         let (subnet, length) = config.pod_subnet;
+        let leash = || Arc::new(leash::Leash::new(config.home.join("leash"), config.lease.duration));
+        let leash = config.lease.leashed.then(leash);
         let identity = heartbeat::Identity {
             client: client.clone(),
             name: config.name.clone(),
             address: config.address,
             pod_subnet: format!("{subnet}/{length}"),
             home: config.home.clone(),
+            lease: config.lease,
+            leash: leash.clone(),
         };
         let all: Api<Service> = Api::all(client.clone());
         let (services, watching) = cached(all, watcher::Config::default(), stop.clone(), |_| {});
@@ -150,13 +181,15 @@ impl Node {
             allocatable: capacity::allocatable(capacity::capacity(&config.home)),
             services,
             runs,
+            leash,
         });
         let pods = async {
             // Variables of services must not be missing in the first containers after a start.
             let ready = shared.services.wait_until_ready().await.is_ok();
-            if ready { pods::run(shared, &config.name, stop.clone()).await } else { Ok(()) }
+            if ready { pods::run(shared.clone(), &config.name, stop.clone()).await } else { Ok(()) }
         };
-        let ((), (), pods) = tokio::join!(watching, heartbeat::run(identity, stop.clone()), pods);
+        let folders = folders::run(shared.client.clone(), &config.name, &config.home, stop.clone());
+        let ((), (), (), pods) = tokio::join!(watching, heartbeat::run(identity, stop.clone()), folders, pods);
         streams.close().await;
         pods
     }

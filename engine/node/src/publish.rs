@@ -83,6 +83,16 @@ pub(crate) async fn remove(client: &kube::Client, pod: &Pod) -> Result<Written, 
     }
 }
 
+/// Whether the API still wants the pod to run here; an error says why not.
+pub(crate) async fn is_wanted(client: &kube::Client, pod: &Pod) -> Result<(), String> {
+    let found = api(client, pod).get_opt(pod::name(pod)).await.map_err(|error| error.to_string())?;
+    let same = found.filter(|found| found.metadata.uid == pod.metadata.uid);
+    if same.is_some_and(|found| found.metadata.deletion_timestamp.is_none()) {
+        return Ok(());
+    }
+    Err("the pod was deleted while its node was silent".to_owned())
+}
+
 fn settle(result: Result<(), kube::Error>, what: impl FnOnce() -> String) -> Result<Written, NodeError> {
     match result {
         Ok(()) => Ok(Written::Done),

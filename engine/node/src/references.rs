@@ -1,21 +1,23 @@
-//! The ConfigMaps and Secrets that a pod refers to: which they are, and their contents at one moment, together with the
+//! The ConfigMaps, Secrets and claims that a pod refers to: which they are, and their contents at one moment, together with the
 //! tokens that are shown beside them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret, Volume};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Volume};
 use kube::Api;
 
 use crate::error::{NodeError, is_not_found};
 use crate::pod;
 use crate::tokens::{Issued, Wanted};
+use crate::volume::{Claimed, claim_of};
 
 /// One object in the pod's namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Reference {
     ConfigMap(String),
     Secret(String),
+    Claim(String),
 }
 
 /// What the referred objects hold; an absent object has no entry.
@@ -23,6 +25,7 @@ pub(crate) enum Reference {
 pub(crate) struct Contents {
     config_maps: BTreeMap<String, Arc<ConfigMap>>,
     secrets: BTreeMap<String, Arc<Secret>>,
+    claims: BTreeMap<String, Arc<Claimed>>,
     tokens: Issued,
 }
 
@@ -39,6 +42,7 @@ impl Contents {
             match found {
                 Some(Object::ConfigMap(object)) => contents.insert_config_map(object),
                 Some(Object::Secret(object)) => contents.insert_secret(object),
+                Some(Object::Claim(name, claimed)) => contents.insert_claim(&name, *claimed),
                 None => {}
             }
         }
@@ -51,6 +55,15 @@ impl Contents {
 
     pub(crate) fn insert_secret(&mut self, object: Secret) {
         self.secrets.insert(object.metadata.name.clone().unwrap_or_default(), Arc::new(object));
+    }
+
+    pub(crate) fn insert_claim(&mut self, name: &str, claimed: Claimed) {
+        self.claims.insert(name.to_owned(), Arc::new(claimed));
+    }
+
+    /// A claim and what it is bound to.
+    pub(crate) fn claim(&self, name: &str) -> Option<&Claimed> {
+        self.claims.get(name).map(|claimed| &**claimed)
     }
 
     pub(crate) fn insert_tokens(&mut self, tokens: Issued) {
@@ -79,6 +92,7 @@ impl Contents {
 enum Object {
     ConfigMap(ConfigMap),
     Secret(Secret),
+    Claim(String, Box<Claimed>),
 }
 
 async fn read_one(client: &kube::Client, namespace: &str, reference: Reference) -> Result<Option<Object>, NodeError> {
@@ -89,12 +103,23 @@ async fn read_one(client: &kube::Client, namespace: &str, reference: Reference) 
         Reference::Secret(name) => {
             Api::<Secret>::namespaced(client.clone(), namespace).get(name).await.map(Object::Secret)
         }
+        Reference::Claim(name) => read_claim(client, namespace, name).await,
     };
     match found {
         Ok(object) => Ok(Some(object)),
         Err(error) if is_not_found(&error) => Ok(None),
         Err(error) => Err(NodeError::api(format!("read {reference:?} in {namespace}"), error)),
     }
+}
+
+/// The claim, and the volume that it names.
+async fn read_claim(client: &kube::Client, namespace: &str, name: &str) -> Result<Object, kube::Error> {
+    let claim = Api::<PersistentVolumeClaim>::namespaced(client.clone(), namespace).get(name).await?;
+    let volume = match claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()) {
+        Some(name) if !name.is_empty() => Api::<PersistentVolume>::all(client.clone()).get_opt(name).await?,
+        _ => None,
+    };
+    Ok(Object::Claim(name.to_owned(), Box::new(Claimed { claim, volume })))
 }
 
 /// What the environment of a container refers to.
@@ -114,7 +139,8 @@ pub(crate) fn of_environment(container: &Container) -> BTreeSet<Reference> {
 /// What the volumes of a pod refer to.
 pub(crate) fn of_volumes(pod: &Pod) -> BTreeSet<Reference> {
     let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref());
-    volumes.into_iter().flatten().flat_map(of_volume).collect()
+    let claims = volumes.into_iter().flatten().filter_map(|volume| claim_of(pod, volume)).map(Reference::Claim);
+    volumes.into_iter().flatten().flat_map(of_volume).chain(claims).collect()
 }
 
 /// What one volume refers to.

@@ -228,6 +228,12 @@ fn conditions(
     findings(pod, observed, phase).iter().map(|finding| condition(pod, finding, old, wall)).collect()
 }
 
+/// Whether somebody has said in the node's place that the pod is not ready, since the node was silent.
+pub(crate) fn is_disowned(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|it| it.type_ == "Ready" && it.reason.as_deref() == Some("NodeNotReady"))
+}
+
 /// The conditions that others have set on the pod.
 pub(crate) fn foreign_conditions(pod: &Pod) -> impl Iterator<Item = &PodCondition> {
     let all = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
@@ -236,6 +242,7 @@ pub(crate) fn foreign_conditions(pod: &Pod) -> impl Iterator<Item = &PodConditio
 
 fn is_own(condition: &PodCondition) -> bool {
     matches!(condition.type_.as_str(), "PodReadyToStartContainers" | "Initialized" | "Ready" | "ContainersReady")
+        || crate::leash::is_own(condition)
 }
 
 fn findings(pod: &Pod, observed: &Observed, phase: &str) -> Vec<Finding> {

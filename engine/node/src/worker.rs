@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::jobs::Shared;
+use crate::leash;
 use crate::machine::{Machine, Sandbox};
 use crate::observed::{Happened, Observed, Stage, StartFailure, Verdict};
 use crate::publish::{self, Written};
@@ -71,6 +72,8 @@ pub(crate) struct Worker<M: Machine> {
     remove_due: bool,
     refresh: Refresh,
     tokens: Arc<Tokens>,
+    /// Since when it is on the node's leash.
+    leashed: Option<Timestamp>,
 }
 
 /// Whether volumes are being brought up to date.
@@ -93,6 +96,8 @@ impl<M: Machine> Worker<M> {
     ) -> Self {
         let runtime = sandbox.as_ref().map(Sandbox::state);
         let published = pod.status.clone().map(Box::new);
+        // What an earlier engine has promised of a sandbox that is still there.
+        let leashed = sandbox.as_ref().filter(|_| leash::is_told(&pod)).map(|_| observed.start_time);
         Self {
             shared,
             pod,
@@ -110,6 +115,7 @@ impl<M: Machine> Worker<M> {
             remove_due: false,
             refresh: Refresh::Idle,
             tokens: Arc::default(),
+            leashed,
         }
     }
 
@@ -166,7 +172,10 @@ impl<M: Machine> Worker<M> {
         if self.publishing || self.observed.vanished {
             return;
         }
-        let status = status::status(&self.pod, &self.observed, self.published.as_deref(), self.shared.host, clock());
+        let mut status =
+            status::status(&self.pod, &self.observed, self.published.as_deref(), self.shared.host, clock());
+        let told = self.leashed.map(leash::condition);
+        status.conditions.get_or_insert_default().extend(told);
         let changed = self.published.as_deref().is_none_or(|before| !status::same(before, &status));
         if self.remove_due {
             self.remove_due = false;
@@ -226,6 +235,7 @@ impl<M: Machine> Worker<M> {
             Ok(Done::Happened(happened)) => self.happened(happened),
             Ok(Done::Prepared(Ok((sandbox, address)))) => {
                 self.runtime = Some(sandbox.state());
+                self.leashed = self.shared.leash_of(&self.pod).map(|_| Timestamp::now());
                 self.sandbox = Some(sandbox);
                 self.happened(Happened::Prepared(Ok(address)));
             }
@@ -254,6 +264,10 @@ impl<M: Machine> Worker<M> {
             Desired::Present(pod) => {
                 let shown = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
                 let changed = shown(&pod) != shown(&self.pod);
+                if status::is_disowned(&pod) {
+                    // Somebody took us for lost; we are not.
+                    self.published = None;
+                }
                 self.pod = pod;
                 self.observed.add_ephemeral(&self.pod);
                 if changed {

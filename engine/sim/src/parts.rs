@@ -40,7 +40,9 @@ fn open_log(disk: &SimDisk) -> Arc<Log> {
 pub(crate) async fn open(disk: &SimDisk) -> (Serving, Arc<dyn Store>) {
     let store: Arc<dyn Store> = open_log(disk);
     let address = SocketAddr::from((Ipv4Addr::new(10, 96, 0, 1), 443));
-    let config = Config::new((Ipv4Addr::new(10, 96, 0, 0), 16), address, 30000..=32767);
+    let mut config = Config::new((Ipv4Addr::new(10, 96, 0, 0), 16), address, 30000..=32767);
+    // As the engine has it.
+    config.toleration_seconds = 2;
     let server = ApiServer::open(store.clone(), config).await;
     let server = server.unwrap_or_else(|error| panic!("the API server does not open: {error}"));
     (Serving { server, crashed: CancellationToken::new() }, store)

@@ -60,6 +60,8 @@ pub(crate) struct Chain {
     tables: Tables,
     turns: quota::Turns,
     index: index::Index,
+    /// For how long pods that say nothing stay on a node that is lost.
+    toleration_seconds: u32,
 }
 
 /// Where the objects are that decide about others.
@@ -75,7 +77,7 @@ struct Tables {
 }
 
 impl Chain {
-    pub(crate) fn new(cache: &Cache) -> Self {
+    pub(crate) fn new(cache: &Cache, toleration_seconds: u32) -> Self {
         let table = |group: &str, plural: &str| cache.named(group, plural);
         let tables = Tables {
             accounts: table("core", "serviceaccounts"),
@@ -87,7 +89,7 @@ impl Chain {
             runtime_classes: table("node.k8s.io", "runtimeclasses"),
             storage_classes: table("storage.k8s.io", "storageclasses"),
         };
-        Self { tables, turns: quota::Turns::default(), index: index::Index::new(cache) }
+        Self { tables, turns: quota::Turns::default(), index: index::Index::new(cache), toleration_seconds }
     }
 }
 
@@ -132,6 +134,8 @@ const MUTATORS: &[Row<Mutate>] = &[
     row("", "Pod", CREATE, tolerations::default),
     row("", "Pod", CREATE, runtime_class::apply),
     row("", "PersistentVolumeClaim", CREATE, classes::default_storage),
+    row("", "PersistentVolumeClaim", CREATE, protection::hold_claim),
+    row("", "PersistentVolume", CREATE, protection::hold_volume),
     row("networking.k8s.io", "Ingress", CREATE, classes::default_ingress),
     row("certificates.k8s.io", "CertificateSigningRequest", CREATE, certificates::set_requestor),
     below("", "ResourceQuota", WRITE, quota::keep_status),
@@ -141,6 +145,7 @@ const MUTATORS: &[Row<Mutate>] = &[
 const VALIDATORS: &[Row<Validate>] = &[
     row("", "Pod", UPDATE, node::check_changed),
     below("", "Node", WRITE, node::check_own),
+    below("", "PersistentVolume", UPDATE, node::check_volume),
     row("", "Pod", CREATE, limits::check),
     below("", "Pod", UPDATE, limits::check_resize),
     row("", "PersistentVolumeClaim", WRITE, limits::check),

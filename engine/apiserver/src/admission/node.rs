@@ -21,6 +21,9 @@ const LABELS: [&str; 11] = [
     "topology.kubernetes.io/region",
     "topology.kubernetes.io/zone",
 ];
+/// The label that names the node which keeps a volume's folder, and the finalizer that it takes away when the folder is gone.
+const KEEPER: &str = "shipway.dev/node";
+const FOLDER: &str = "shipway.dev/folder";
 /// Where labels are the node's own.
 const OWN: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
 
@@ -92,4 +95,22 @@ pub(super) fn check_changed(request: &Request<'_>, new: &Value) -> Result<(), Ap
         return Ok(());
     }
     Err(request.forbidden(format!("node {node:?} can only change the annotations and status of a pod")))
+}
+
+/// Of volumes a node may change only those whose folder it keeps, and only that it holds them no longer.
+pub(super) fn check_volume(request: &Request<'_>, new: &Value) -> Result<(), ApiError> {
+    let (Some(node), Some(old)) = (request.identity().as_node(), request.old) else { return Ok(()) };
+    let bare = |volume: &Value| {
+        let mut volume = volume.clone();
+        for field in ["finalizers", "managedFields"] {
+            meta::metadata(&mut volume).shift_remove(field);
+        }
+        volume
+    };
+    let kept = meta::finalizers(old).into_iter().filter(|name| *name != FOLDER);
+    let only_ours = kept.eq(meta::finalizers(new).into_iter().filter(|name| *name != FOLDER));
+    if old["metadata"]["labels"][KEEPER] == *node && only_ours && bare(old) == bare(new) {
+        return Ok(());
+    }
+    Err(request.forbidden(format!("node {node:?} can only let go of volumes that it keeps")))
 }

@@ -16,6 +16,7 @@ use crate::cgroup::Group;
 use crate::disk;
 use crate::error::{Failure, FailureKind};
 use crate::layout::PodPaths;
+use crate::leash::{self, Moment};
 use crate::spec::SandboxSpec;
 use crate::state::ContainerState;
 use crate::wire::{Message, Operation, Outcome, Request};
@@ -38,6 +39,8 @@ pub(super) struct Supervisor {
     closing: Option<(Waiter, Instant)>,
     /// Log lines missing from containers that are forgotten.
     pub(super) dropped_lines: u64,
+    /// Until when it may run, as it was last read.
+    leave: Option<Moment>,
 }
 
 /// What poll(2) said about whom.
@@ -64,12 +67,16 @@ impl Supervisor {
             strangers: Vec::new(),
             closing: None,
             dropped_lines: 0,
+            leave: None,
         }
     }
 
     /// Runs until it is told to shut down; returns the exit code.
     pub(super) fn serve(mut self) -> i32 {
         loop {
+            if !self.has_leave() {
+                return self.stop_all();
+            }
             let ready = match self.wait() {
                 Ok(ready) => ready,
                 Err(Errno::EINTR) => continue,
@@ -143,8 +150,30 @@ impl Supervisor {
         });
         let stuck = self.containers.iter().flat_map(|one| one.attached.iter().filter_map(Attached::deadline));
         let next = creating.chain(stuck).chain(self.closing.map(|(_, deadline)| deadline)).min();
-        let left = next.map(|next| next.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+        let left = next.map(|next| next.saturating_duration_since(Instant::now()));
+        let leave = self.leave.map(|end| Moment::now().until(end));
+        let left = left.into_iter().chain(leave).min().map(|left| left + Duration::from_millis(1));
         left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX))
+    }
+
+    /// Whether it may run. A leash is only read again when the last word of it has passed.
+    fn has_leave(&mut self) -> bool {
+        let Some(file) = &self.spec.leash else { return true };
+        let passed = |end: Option<Moment>| end.is_none_or(|end| end <= Moment::now());
+        if passed(self.leave) {
+            self.leave = leash::end(file);
+        }
+        !passed(self.leave)
+    }
+
+    /// Ends everything at once, with nobody to tell; the engine finds a pod whose supervisor is gone.
+    fn stop_all(&mut self) -> i32 {
+        eprintln!("the node was silent for too long, the pod is stopped");
+        self.kill_all();
+        if let Err(error) = Group::new(&self.paths.cgroup).and_then(|group| group.kill()) {
+            eprintln!("stop: {error}");
+        }
+        1
     }
 
     fn handle(&mut self, ready: &Ready) {

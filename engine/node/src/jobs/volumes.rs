@@ -7,7 +7,7 @@ use crate::machine::Machine;
 use crate::pod;
 use crate::references::{self, Contents};
 use crate::tokens::Tokens;
-use crate::volume::{Sources, VolumeError, Volumes};
+use crate::volume::{FOLDERS, Sources, VolumeError, Volumes};
 
 impl<M: Machine> Shared<M> {
     pub(super) fn volumes(&self, pod: &Pod) -> Volumes {
@@ -35,8 +35,10 @@ impl<M: Machine> Shared<M> {
         let mut contents = contents.map_err(|error| error.to_string())?;
         contents.insert_tokens(tokens.map_err(|error| error.to_string())?);
         let (volumes, allocatable, pod) = (self.volumes(pod), self.allocatable, pod.clone());
+        let (node, folders) = (self.names.node.clone(), self.home.join(FOLDERS));
         let filled = tokio::task::spawn_blocking(move || {
-            fill(&volumes, &Sources { pod: &pod, contents: &contents, allocatable: &allocatable })
+            let (node, folders) = (node.as_str(), folders.as_path());
+            fill(&volumes, &Sources { pod: &pod, contents: &contents, allocatable: &allocatable, node, folders })
         });
         filled.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }

@@ -22,6 +22,10 @@ pub(crate) struct Sources<'a> {
     pub(crate) pod: &'a Pod,
     pub(crate) contents: &'a Contents,
     pub(crate) allocatable: &'a Allocatable,
+    /// This node's name.
+    pub(crate) node: &'a str,
+    /// Where this node keeps the folders of volumes.
+    pub(crate) folders: &'a Path,
 }
 
 /// One file of a volume.

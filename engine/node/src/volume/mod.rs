@@ -1,12 +1,13 @@
 //! A pod's volumes on this machine: made before its containers, kept up to date while they run, removed with the pod.
 //!
-//! Every volume is a folder under `<home>/pods/<uid>/volumes/` (or the host's own path); memory volumes are mounted onto
+//! Every volume is a folder under `<home>/pods/<uid>/volumes/` (or the host's own path, or a link to a claim's); memory volumes are mounted onto
 //! theirs inside the pod's mount namespace only, so the host never sees them. Blocking: call it from `spawn_blocking`.
 
 mod atomic;
 mod content;
 mod host_path;
 mod namespace;
+mod persistent;
 mod sub_path;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -16,6 +17,7 @@ use k8s_openapi::api::core::v1::{Pod, Volume, VolumeMount};
 
 pub(crate) use content::Sources;
 pub(crate) use namespace::{PodMount, mount};
+pub(crate) use persistent::{Claimed, FOLDERS, NODE, claim_of};
 
 /// A volume that could not be made; the pod waits and tries again.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -69,6 +71,9 @@ impl Volumes {
         if let Some(files) = content::files(volume, sources)? {
             return self.write(volume, &files, sources.pod).map(drop);
         }
+        if let Some(name) = claim_of(sources.pod, volume) {
+            return persistent::prepare(&self.folder(&volume.name), volume, sources, &name);
+        }
         if volume.empty_dir.is_none() {
             return Err("this kind of volume is not supported by this node".to_owned());
         }
@@ -110,9 +115,13 @@ impl Volumes {
         let volume = volume.ok_or_else(|| format!("volume \"{}\" is not one of the pod's", mount.name))?;
         let base = match &volume.host_path {
             Some(host_path) => PathBuf::from(&host_path.path),
+            None if claim_of(pod, volume).is_some() => std::fs::read_link(self.folder(&volume.name))
+                .map_err(|error| format!("volume \"{}\" was not prepared: {error}", volume.name))?,
             None => self.folder(&volume.name),
         };
-        let read_only = mount.read_only == Some(true) || shows_objects(volume);
+        let claim = volume.persistent_volume_claim.as_ref();
+        let of_claim = claim.is_some_and(|claim| claim.read_only == Some(true));
+        let read_only = mount.read_only == Some(true) || of_claim || shows_objects(volume);
         let Some(sub) = sub_path.filter(|sub| !sub.is_empty()) else {
             return Ok(Source { path: base, read_only, first: None });
         };

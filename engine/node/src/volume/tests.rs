@@ -35,12 +35,23 @@ fn a_config_map_volume_follows_its_object_by_one_swap() {
     let folder = home.path().join("volumes/v");
 
     let contents = settings(json!({"a": "1", "b": "2"}));
-    volumes.prepare(&Sources { pod: &pod, contents: &contents, allocatable: &HERE }).expect("made");
+    volumes
+        .prepare(&Sources {
+            pod: &pod,
+            contents: &contents,
+            allocatable: &HERE,
+            node: "here",
+            folders: Path::new("/nowhere"),
+        })
+        .expect("made");
     assert_eq!((read(&folder, "a"), read(&folder, "b")), ("1".to_owned(), "2".to_owned()));
     let first = std::fs::read_link(folder.join("..data")).expect("a link");
 
-    let refresh =
-        |contents: &Contents| volumes.refresh(&Sources { pod: &pod, contents, allocatable: &HERE }).expect("refreshed");
+    let refresh = |contents: &Contents| {
+        volumes
+            .refresh(&Sources { pod: &pod, contents, allocatable: &HERE, node: "here", folders: Path::new("/nowhere") })
+            .expect("refreshed")
+    };
     assert!(!refresh(&contents), "nothing changed");
     let contents = settings(json!({"a": "3", "c": "4"}));
     assert!(refresh(&contents));
@@ -55,7 +66,8 @@ fn items_choose_keys_paths_and_modes() {
     let pod = pod(json!([{"name": "v", "configMap": {"name": "settings", "defaultMode": 0o600,
         "items": [{"key": "a", "path": "deep/er/a"}, {"key": "b", "path": "b", "mode": 0o640}]}}]));
     let contents = settings(json!({"a": "1", "b": "2", "c": "3"}));
-    let sources = Sources { pod: &pod, contents: &contents, allocatable: &HERE };
+    let sources =
+        Sources { pod: &pod, contents: &contents, allocatable: &HERE, node: "here", folders: Path::new("/nowhere") };
     Volumes::new(home.path()).prepare(&sources).expect("made");
     let folder = home.path().join("volumes/v");
     assert_eq!(read(&folder, "deep/er/a"), "1");
@@ -70,7 +82,13 @@ fn items_cannot_leave_the_volume() {
     for path in ["../x", "/etc/x", "..data", "a/../../x", ""] {
         let pod = pod(json!([{"name": "v", "configMap": {"name": "settings", "items": [{"key": "a", "path": path}]}}]));
         let contents = settings(json!({"a": "1"}));
-        let sources = Sources { pod: &pod, contents: &contents, allocatable: &HERE };
+        let sources = Sources {
+            pod: &pod,
+            contents: &contents,
+            allocatable: &HERE,
+            node: "here",
+            folders: Path::new("/nowhere"),
+        };
         Volumes::new(home.path()).prepare(&sources).expect_err(path);
     }
 }
@@ -80,7 +98,13 @@ fn a_missing_object_is_named_unless_it_is_optional() {
     let home = tempfile::tempdir().expect("a folder");
     let make = |optional: bool| {
         let pod = pod(json!([{"name": "v", "secret": {"secretName": "keys", "optional": optional}}]));
-        let sources = Sources { pod: &pod, contents: &Contents::default(), allocatable: &HERE };
+        let sources = Sources {
+            pod: &pod,
+            contents: &Contents::default(),
+            allocatable: &HERE,
+            node: "here",
+            folders: Path::new("/nowhere"),
+        };
         Volumes::new(home.path()).prepare(&sources)
     };
     let error = make(false).expect_err("it is missing").to_string();
@@ -96,7 +120,8 @@ fn projected_and_downward_volumes_show_the_pod() {
         {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}}
     ]}}]));
     let contents = settings(json!({"a": "1"}));
-    let sources = Sources { pod: &pod, contents: &contents, allocatable: &HERE };
+    let sources =
+        Sources { pod: &pod, contents: &contents, allocatable: &HERE, node: "here", folders: Path::new("/nowhere") };
     Volumes::new(home.path()).prepare(&sources).expect("made");
     let folder = home.path().join("volumes/v");
     assert_eq!((read(&folder, "a"), read(&folder, "labels")), ("1".to_owned(), "tier=\"web\"".to_owned()));
@@ -116,7 +141,13 @@ async fn a_token_is_for_the_user_and_the_group_that_are_known() {
         pod.spec.as_mut().expect("a spec").security_context = Some(context);
         let mut contents = Contents::default();
         contents.insert_tokens(crate::tokens::Tokens::default().read(&client, &pod).await.expect("a token"));
-        let sources = Sources { pod: &pod, contents: &contents, allocatable: &HERE };
+        let sources = Sources {
+            pod: &pod,
+            contents: &contents,
+            allocatable: &HERE,
+            node: "here",
+            folders: Path::new("/nowhere"),
+        };
         Volumes::new(home.path()).prepare(&sources).expect("made");
         let folder = home.path().join("volumes/v");
         assert_eq!(read(&folder, "token"), "word");
@@ -136,7 +167,13 @@ async fn a_token_is_for_the_user_and_the_group_that_are_known() {
 fn an_unsupported_volume_is_refused() {
     let home = tempfile::tempdir().expect("a folder");
     let pod = pod(json!([{"name": "v", "nfs": {"server": "s", "path": "/"}}]));
-    let sources = Sources { pod: &pod, contents: &Contents::default(), allocatable: &HERE };
+    let sources = Sources {
+        pod: &pod,
+        contents: &Contents::default(),
+        allocatable: &HERE,
+        node: "here",
+        folders: Path::new("/nowhere"),
+    };
     Volumes::new(home.path()).prepare(&sources).expect_err("not supported");
 }
 
@@ -183,7 +220,8 @@ fn a_key_of_a_config_map_volume_can_be_a_sub_path() {
     let home = tempfile::tempdir().expect("a folder");
     let pod = pod(json!([{"name": "v", "configMap": {"name": "settings"}}]));
     let contents = settings(json!({"a": "1"}));
-    let sources = Sources { pod: &pod, contents: &contents, allocatable: &HERE };
+    let sources =
+        Sources { pod: &pod, contents: &contents, allocatable: &HERE, node: "here", folders: Path::new("/nowhere") };
     Volumes::new(home.path()).prepare(&sources).expect("made");
     sub_path::open(&home.path().join("volumes/v"), "a").expect("links inside the volume are followed");
 }

@@ -42,6 +42,7 @@ fn shared(machine: Imagined, client: kube::Client, home: &Path) -> Arc<Shared<Im
         allocatable: Allocatable { cpu_milli: 1000, memory: 1 << 30, storage: 1 << 30 },
         services,
         runs: Runs::default(),
+        leash: None,
     })
 }
 

@@ -1,6 +1,7 @@
 //! The node's own objects: registered once, and kept alive by a lease and a status now and then, as documented
 //! (https://kubernetes.io/docs/reference/node/node-status/#heartbeats).
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,9 +12,9 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::NodeOptions;
+use super::machine::Machine;
+use super::{NodeOptions, lock};
 
-const RENEWAL: Duration = Duration::from_secs(10);
 /// An unchanged status is written again after this.
 const STATUS: Duration = Duration::from_mins(5);
 /// The wait after a call that failed.
@@ -28,17 +29,27 @@ struct Heart {
     /// The object's uid, once it is registered.
     uid: Option<String>,
     told: Option<Instant>,
+    machine: Arc<Mutex<Machine>>,
 }
 
 /// Runs until it is dropped.
-pub(super) async fn run(client: Client, name: String, address: String, options: NodeOptions) {
-    let mut heart = Heart { client, name, address, options, uid: None, told: None };
+pub(super) async fn run(
+    client: Client,
+    name: String,
+    address: String,
+    options: NodeOptions,
+    machine: Arc<Mutex<Machine>>,
+) {
+    let (renewal, retry) = (options.lease.0, RETRY.min(options.lease.0 / 4));
+    let mut heart = Heart { client, name, address, options, uid: None, told: None, machine };
     loop {
         let beat = heart.beat().await;
         if let Err(error) = &beat {
             tracing::debug!(%error, node = heart.name, "no heartbeat");
+            // It may be taken for lost: it tells anew how it is.
+            heart.told = None;
         }
-        sleep(if beat.is_ok() { RENEWAL } else { RETRY }).await;
+        sleep(if beat.is_ok() { renewal } else { retry }).await;
     }
 }
 
@@ -61,7 +72,13 @@ impl Heart {
             written?;
             self.told = Some(Instant::now());
         }
-        self.renew().await
+        let sent = Instant::now();
+        self.renew().await?;
+        if !lock(&self.machine).renewed(sent) {
+            let node = nodes.get(&self.name).await?;
+            lock(&self.machine).open(&node);
+        }
+        Ok(())
     }
 
     async fn register(&self, nodes: &Api<Node>) -> Result<String, kube::Error> {
@@ -110,7 +127,7 @@ impl Heart {
     async fn renew(&self) -> Result<(), kube::Error> {
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), LEASES);
         let now = format!("{:.6}", Timestamp::now());
-        let spec = json!({"holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": now});
+        let spec = json!({"holderIdentity": self.name, "leaseDurationSeconds": self.options.lease.1.as_secs(), "renewTime": now});
         let patch = Patch::Merge(json!({"spec": spec}));
         let renewed = leases.patch(&self.name, &PatchParams::default(), &patch).await;
         if !missing(&renewed, 404) {

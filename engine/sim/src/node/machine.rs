@@ -5,16 +5,20 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 use tokio::time::Instant;
 
 use super::Attempts;
+use super::leash::{self, Leash};
 use super::plan::Plan;
 use super::sandbox::{Sandbox, Why};
 use super::status::status;
 
 /// Namespace and name.
 pub(super) type Key = (String, String);
+
+/// How soon a pod is looked at again that waits for the lease.
+const HOLD: Duration = Duration::from_millis(200);
 
 /// What is to be told to the API, and when to look again.
 #[derive(Default)]
@@ -33,12 +37,16 @@ pub(super) struct Machine {
     sandboxes: BTreeMap<String, Sandbox>,
     /// How many addresses were given out.
     addresses: u16,
+    /// What holds pods to the node's lease, where anything does.
+    leash: Option<Leash>,
 }
 
 impl Machine {
-    pub(super) fn new(index: usize, start: Duration, attempts: Attempts) -> Self {
+    /// `lease`: for how long a lease holds that pods are held to.
+    pub(super) fn new(index: usize, start: Duration, lease: Option<Duration>, attempts: Attempts) -> Self {
         let index = u8::try_from(index).unwrap_or(u8::MAX);
-        Self { index, start, attempts, sandboxes: BTreeMap::new(), addresses: 0 }
+        let leash = lease.map(Leash::new);
+        Self { index, start, attempts, sandboxes: BTreeMap::new(), addresses: 0, leash }
     }
 
     /// The machine's own address.
@@ -54,7 +62,32 @@ impl Machine {
     /// The uids of the pods of which a container runs.
     pub(super) fn running(&self) -> Vec<String> {
         let now = Instant::now();
-        self.sandboxes.iter().filter(|(_, sandbox)| sandbox.runs_at(now)).map(|(uid, _)| uid.clone()).collect()
+        let over = self.leash.is_some_and(|leash| leash.is_over(now));
+        let stopped = |sandbox: &Sandbox| over && leash::is_wanted(&sandbox.pod);
+        let running = self.sandboxes.iter().filter(|(_, sandbox)| sandbox.runs_at(now) && !stopped(sandbox));
+        running.map(|(uid, _)| uid.clone()).collect()
+    }
+
+    /// The lease was renewed by a call that began at `sent`; false when it had run out, and pods with it.
+    pub(super) fn renewed(&mut self, sent: Instant) -> bool {
+        let Some(leash) = &mut self.leash else { return true };
+        if leash.is_over(Instant::now()) {
+            self.sandboxes.values_mut().filter(|it| leash::is_wanted(&it.pod)).for_each(Sandbox::kill);
+        }
+        leash.renew(sent)
+    }
+
+    /// Lets pods be started again, if the node's object has nothing against it.
+    pub(super) fn open(&mut self, node: &Node) {
+        if let Some(leash) = &mut self.leash {
+            leash.open(node);
+        }
+    }
+
+    /// Whether nothing of the pod is here and the API has to be asked before it is: it may be running elsewhere.
+    pub(super) fn must_ask(&self, pod: &Pod) -> bool {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        self.leash.is_some() && leash::is_wanted(pod) && !self.sandboxes.get(uid).is_some_and(Sandbox::runs)
     }
 
     /// What is here.
@@ -86,15 +119,27 @@ impl Machine {
             let remove = pod.metadata.deletion_timestamp.is_some().then(|| pod.clone());
             return Due { remove, ..Due::default() };
         }
-        let host = self.address().to_string();
+        let (host, leash) = (self.address().to_string(), self.leash.filter(|_| leash::is_wanted(pod)));
         let Some(sandbox) = self.sandboxes.get_mut(uid) else { return Due::default() };
         sandbox.pod = pod.clone();
         let now = Instant::now();
         if pod.metadata.deletion_timestamp.is_some() {
             sandbox.end_all(Why::Deleted, grace(pod), now);
         }
-        let wake = sandbox.step(now);
-        let status = status(sandbox, &host, now);
+        if leash.is_some_and(|leash| leash.is_over(now)) {
+            sandbox.kill();
+        }
+        let held = leash.is_none_or(|leash| leash.is_held(now)) || pod.metadata.deletion_timestamp.is_some();
+        let wake = if held { sandbox.step(now) } else { Some(now + HOLD) };
+        let wake = wake.into_iter().chain(leash.filter(|_| held).map(|leash| leash.until())).min();
+        if is_disowned(pod) {
+            sandbox.published = None;
+        }
+        let mut status = status(sandbox, &host, now);
+        if leash.is_some() {
+            let since = status.start_time.clone().map_or_else(jiff::Timestamp::now, |time| time.0);
+            status.conditions.get_or_insert_default().push(leash::condition(since));
+        }
         let ended = pod.metadata.deletion_timestamp.is_some() && !sandbox.runs();
         let publish = (sandbox.published.as_ref() != Some(&status)).then(|| (pod.clone(), status));
         Due { publish, remove: ended.then(|| pod.clone()), wake }
@@ -143,6 +188,12 @@ impl Machine {
         }
         wake
     }
+}
+
+/// Whether somebody has said in the node's place that the pod is not ready.
+fn is_disowned(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|it| it.type_ == "Ready" && it.reason.as_deref() == Some("NodeNotReady"))
 }
 
 fn key(pod: &Pod) -> Key {

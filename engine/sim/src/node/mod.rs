@@ -6,6 +6,7 @@
 
 mod backoff;
 mod heartbeat;
+mod leash;
 mod machine;
 mod plan;
 mod process;
@@ -42,12 +43,26 @@ pub struct NodeOptions {
     pub labels: Vec<(String, String)>,
     /// How long a pod takes from its binding to the start of its first container.
     pub start: Duration,
+    /// How often it renews its lease, and how long that holds.
+    pub lease: (Duration, Duration),
+    /// Whether it stops pods that must not run twice when it cannot renew its lease.
+    pub leashed: bool,
+}
+
+impl NodeOptions {
+    /// A node in a process of its own: soon missed, and its pods are on the leash.
+    #[must_use]
+    pub fn by_itself() -> Self {
+        Self { lease: (Duration::from_secs(2), Duration::from_secs(5)), leashed: true, ..Self::default() }
+    }
 }
 
 impl Default for NodeOptions {
     fn default() -> Self {
         let (cpu, memory) = ("8".to_owned(), "16Gi".to_owned());
-        Self { cpu, memory, pods: 110, labels: Vec::new(), start: Duration::from_millis(300) }
+        let lease = (Duration::from_secs(10), Duration::from_secs(40));
+        let start = Duration::from_millis(300);
+        Self { cpu, memory, pods: 110, labels: Vec::new(), start, lease, leashed: false }
     }
 }
 
@@ -77,7 +92,8 @@ impl Alive {
 
 impl Node {
     pub(crate) fn new(index: usize, options: NodeOptions, attempts: &Attempts) -> Self {
-        let machine = Arc::new(Mutex::new(Machine::new(index, options.start, attempts.clone())));
+        let lease = options.leashed.then_some(options.lease.1);
+        let machine = Arc::new(Mutex::new(Machine::new(index, options.start, lease, attempts.clone())));
         Self {
             name: format!("node-{index}"),
             options,
@@ -100,7 +116,8 @@ impl Node {
     pub(crate) fn start(&mut self, client: Client) {
         self.process = None;
         let address = lock(&self.machine).address().to_string();
-        let heartbeat = heartbeat::run(client.clone(), self.name.clone(), address, self.options.clone());
+        let (name, options, machine) = (self.name.clone(), self.options.clone(), self.machine.clone());
+        let heartbeat = heartbeat::run(client.clone(), name, address, options, machine);
         let mut tasks = Tasks::new();
         tasks.spawn(heartbeat);
         tasks.spawn(process::run(client, self.name.clone(), self.machine.clone()));

@@ -13,6 +13,7 @@ use shipway_driver::{Queue, cached, drive};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::leash::CONDITION;
 use super::lock;
 use super::machine::{Key, Machine};
 use super::status::OWN;
@@ -48,9 +49,13 @@ async fn reconcile(
     machine: Arc<Mutex<Machine>>,
     key: Key,
 ) -> Result<Option<Duration>, kube::Error> {
-    let object = pods.get(&ObjectRef::new(&key.1).within(&key.0));
-    let due = lock(&machine).step(&key, object.as_ref());
+    let mut object = pods.get(&ObjectRef::new(&key.1).within(&key.0));
     let api: Api<Pod> = Api::namespaced(client, &key.0);
+    let ask = object.as_ref().is_some_and(|pod| lock(&machine).must_ask(pod));
+    if ask {
+        object = api.get_opt(&key.1).await?.map(Arc::new);
+    }
+    let due = lock(&machine).step(&key, object.as_ref());
     if let Some((pod, status)) = due.publish {
         let patch = Patch::Merge(patch(&pod, &status));
         unless_gone(api.patch_status(&key.1, &PatchParams::default(), &patch).await)?;
@@ -67,7 +72,7 @@ async fn reconcile(
 /// A merge patch of the status, beside the conditions that others set. A pod of another uid refuses it.
 fn patch(pod: &Pod, status: &PodStatus) -> Value {
     let before = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let others = before.into_iter().filter(|it| !OWN.contains(&it.type_.as_str()));
+    let others = before.into_iter().filter(|it| !OWN.contains(&it.type_.as_str()) && it.type_ != CONDITION);
     let conditions: Vec<_> = others.chain(status.conditions.iter().flatten()).collect();
     let mut body = json!(status);
     body["conditions"] = json!(conditions);
