@@ -19,7 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shipway_apiserver::pki::{Authority, FrontProxy, KeyPairPem, TokenKey};
 use shipway_apiserver::{ApiServer, Config, Identity};
 use shipway_container::Runtime;
-use shipway_driver::{Shared, slim};
+use shipway_driver::{Meters, Shared, slim};
 use shipway_network::Network;
 use shipway_node::{Lease, Node, NodeConfig};
 use tokio::net::TcpListener;
@@ -120,6 +120,8 @@ impl Engine {
         config.front_proxy = Some(Arc::new(front));
         config.audit = args.audit();
         config.toleration_seconds = TOLERATION_SECONDS;
+        let meters = Meters::default();
+        config.metrics.push(meters.registry());
         let api = ApiServer::open(log.clone(), config).await.context("cannot start the API server")?;
         let mut engine = Self { api, stop: CancellationToken::new(), parts: JoinSet::new() };
         // What the disk did not take is never retried: the next engine starts from what it did take.
@@ -132,7 +134,7 @@ impl Engine {
         });
         let authority = Authority::open(&home.path("pki")).context("cannot open the certificate authority")?;
         engine.serve(&home, &instance, &authority, listener).await?;
-        engine.run_parts(&home, &instance, authority, (network, runtime))?;
+        engine.run_parts(&home, &instance, authority, (network, runtime), &meters)?;
         Ok(engine)
     }
 
@@ -169,11 +171,12 @@ impl Engine {
         instance: &Instance,
         authority: Authority,
         (network, runtime): (Network, Runtime),
+        meters: &Meters,
     ) -> Result<()> {
         let (pods, watching) = Shared::new(Api::all(self.client(Identity::scheduler())), slim, self.stop.clone());
         self.spawn("cache of pods", watching.map(Ok::<(), Infallible>));
         let client = |name: &str| self.client(Identity::controller(name));
-        let controlling = shipway_controllers::run(client, &pods, lent(authority), self.stop.clone());
+        let controlling = shipway_controllers::run(client, &pods, lent(authority), meters, self.stop.clone());
         self.spawn("controllers", controlling.map(Ok::<(), Infallible>));
         let scheduling = shipway_scheduler::run(self.client(Identity::scheduler()), pods, self.stop.clone());
         self.spawn("scheduler", scheduling.map(Ok::<(), Infallible>));

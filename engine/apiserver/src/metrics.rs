@@ -3,10 +3,11 @@
 //! Names follow upstream where the thing counted is the same. Labels come from resources that are served, never from
 //! what a client wrote, so that nobody can make the series grow.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -78,6 +79,8 @@ impl Asked {
 /// Everything that is counted.
 pub(crate) struct Metrics {
     registry: Registry,
+    /// What others count.
+    others: Vec<Arc<Registry>>,
     requests: Family<Answered, Counter>,
     seconds: Family<Asked, Histogram, fn() -> Histogram>,
     watches: Gauge,
@@ -97,9 +100,10 @@ impl Drop for Lasting {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(others: Vec<Arc<Registry>>) -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
+            others,
             requests: Family::default(),
             seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             watches: Gauge::default(),
@@ -141,7 +145,9 @@ impl Metrics {
         self.memory.set(resident().unwrap_or_default());
         self.descriptors.set(descriptors().unwrap_or_default());
         let mut text = String::new();
-        encode(&mut text, &self.registry).expect("a String takes any text");
+        let mut all = std::iter::once(&self.registry).chain(self.others.iter().map(|other| &**other));
+        let written = all.try_for_each(|registry| encode_registry(&mut text, registry));
+        written.and_then(|()| encode_eof(&mut text)).expect("a String takes any text");
         text
     }
 }

@@ -60,6 +60,8 @@ pub struct Config {
     pub limits: Limits,
     /// For how long pods that say nothing stay on a node that is lost or not ready.
     pub toleration_seconds: u32,
+    /// What others of this process count, served beside the server's own metrics.
+    pub metrics: Vec<Arc<prometheus_client::registry::Registry>>,
 }
 
 impl Config {
@@ -75,6 +77,7 @@ impl Config {
             audit: None,
             limits,
             toleration_seconds: 300,
+            metrics: Vec::new(),
         }
     }
 }
@@ -146,7 +149,7 @@ impl ApiServer {
             cache,
             namespaces,
             ranges,
-            metrics: Metrics::new(),
+            metrics: Metrics::new(config.metrics.clone()),
             profiler: Profiler::default(),
             address: config.api_address,
             authorizer,

@@ -4,6 +4,7 @@
 //! They are clients of the API like everybody else. Desired state is level-triggered: any of them may be killed between
 //! any two lines and started again. They know nothing of nodes' insides, storage or the network.
 
+mod account_tokens;
 mod autoscaler;
 mod caches;
 mod certificates;
@@ -30,7 +31,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
-use shipway_driver::Shared;
+use shipway_driver::{Meters, Shared};
 use tokio_util::sync::CancellationToken;
 
 pub use crate::certificates::{Authority, Sign};
@@ -41,14 +42,16 @@ use crate::world::World;
 pub(crate) type Key = (String, String);
 
 /// Runs all controllers until stopped, over a cache of pods which somebody else drives. Each has a client of its own, which
-/// is asked for by the controller's name: what it may do is the role `system:controller:<name>`.
+/// is asked for by the controller's name: what it may do is the role `system:controller:<name>`. What their queues do is
+/// counted by `meters`.
 pub fn run(
     client: impl Fn(&str) -> Client,
     pods: &Shared<Pod>,
     authority: Authority,
+    meters: &Meters,
     stop: CancellationToken,
 ) -> BoxFuture<'static, ()> {
-    let (world, watch) = World::new(&client("shared-informers"), pods, &stop);
+    let (world, watch) = World::new(&client("shared-informers"), pods, meters, &stop);
     let (inventory, take_stock) = Inventory::new(&client("generic-garbage-collector"), &stop);
     let own = |name: &str| world.acting(name, client(name));
     Box::pin(
@@ -65,6 +68,7 @@ pub fn run(
             endpoints::legacy::run(own("endpoint-controller"), stop.clone()).boxed(),
             endpoints::mirror::run(own("endpointslicemirroring-controller"), stop.clone()).boxed(),
             essentials::run(own("service-account-controller"), authority.root.clone(), stop.clone()).boxed(),
+            account_tokens::run(own("tokens-controller"), authority.root.clone(), stop.clone()).boxed(),
             certificates::run(own("certificate-controller"), authority, stop.clone()).boxed(),
             nodes::run(own("node-controller"), stop.clone()).boxed(),
             eviction::run(own("taint-eviction-controller"), stop.clone()).boxed(),

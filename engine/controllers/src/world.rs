@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use shipway_driver::{Queue, Recorder, Shared, drive};
+use shipway_driver::{Meters, Queue, Recorder, Shared, drive};
 use tokio_util::sync::CancellationToken;
 
 use crate::Key;
@@ -23,6 +23,9 @@ pub(crate) struct World {
     pub(crate) recorder: Recorder,
     pub(crate) pods: Pods,
     caches: Caches,
+    meters: Meters,
+    /// The controller's.
+    name: Arc<str>,
 }
 
 impl World {
@@ -30,18 +33,20 @@ impl World {
     pub(crate) fn new(
         client: &Client,
         pods: &Shared<Pod>,
+        meters: &Meters,
         stop: &CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (caches, watching) = Caches::new(client.clone(), stop);
         caches.await_too(pods.store());
         let recorder = Recorder::new(client.clone(), "controllers", "");
-        (Self { client: client.clone(), recorder, pods: Pods::new(pods), caches }, watching)
+        let (client, pods, meters, name) = (client.clone(), Pods::new(pods), meters.clone(), "controllers".into());
+        (Self { client, recorder, pods, caches, meters, name }, watching)
     }
 
     /// The same world for the controller of that name, which acts with a client of its own.
     pub(crate) fn acting(&self, name: &str, client: Client) -> Self {
         let recorder = Recorder::new(client.clone(), name, "");
-        Self { client, recorder, ..self.clone() }
+        Self { client, recorder, name: name.into(), ..self.clone() }
     }
 
     /// The cached watch of a kind, which all controllers share. To be asked for before [`World::reconcile`].
@@ -65,6 +70,7 @@ impl World {
         F: Fn(Self, K) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Option<Duration>, kube::Error>> + Send + 'static,
     {
+        queue.measure(self.meters.of(&self.name));
         tokio::select! {
             () = stop.cancelled() => return,
             () = self.caches.are_complete() => {}

@@ -6,12 +6,14 @@
 
 mod cache;
 pub mod matching;
+mod meter;
 mod queue;
 mod recorder;
 mod shared;
 mod slim;
 
 pub use cache::{Change, Trim, cached};
+pub use meter::{Meter, Meters};
 pub use queue::{Queue, drive};
 pub use recorder::{EventKind, Recorder};
 pub use shared::Shared;

@@ -14,6 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::meter::Meter;
+
 /// The first retry of a failed key comes after this time; each further one after twice the time before.
 const FIRST_RETRY: Duration = Duration::from_millis(5);
 /// No retry waits longer than this.
@@ -27,8 +29,8 @@ pub struct Queue<K> {
 
 struct State<K> {
     ready: VecDeque<K>,
-    /// The keys in `ready`.
-    waiting: HashSet<K>,
+    /// The keys in `ready`, and since when.
+    waiting: HashMap<K, Instant>,
     /// The keys handed out and not yet done.
     active: HashSet<K>,
     /// The active keys that were added again.
@@ -37,6 +39,7 @@ struct State<K> {
     due: HashMap<K, (Instant, u64)>,
     failures: HashMap<K, u32>,
     sequence: u64,
+    meter: Option<Meter>,
 }
 
 impl<K: Clone + Eq + Hash> Default for Queue<K> {
@@ -51,13 +54,14 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         Self {
             state: Mutex::new(State {
                 ready: VecDeque::new(),
-                waiting: HashSet::new(),
+                waiting: HashMap::new(),
                 active: HashSet::new(),
                 again: HashSet::new(),
                 delayed: BTreeMap::new(),
                 due: HashMap::new(),
                 failures: HashMap::new(),
                 sequence: 0,
+                meter: None,
             }),
             changed: Notify::new(),
         }
@@ -66,6 +70,17 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     fn state(&self) -> MutexGuard<'_, State<K>> {
         // No code path leaves the state half changed, so a panicking worker does not spoil it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts with `meter` from now on.
+    pub fn measure(&self, meter: Meter) {
+        let mut state = self.state();
+        meter.begin(state.ready.len());
+        state.meter = Some(meter);
+    }
+
+    fn worked(&self, time: Duration) {
+        self.state().meter.iter().for_each(|meter| meter.worked(time));
     }
 
     /// Hands `key` out as soon as a worker is free; does nothing if it waits already.
@@ -87,7 +102,9 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             let mut state = self.state();
             let failures = state.failures.entry(key.clone()).or_insert(0);
             *failures = failures.saturating_add(1);
-            FIRST_RETRY.saturating_mul(1 << (*failures - 1).min(16)).min(LONGEST_RETRY)
+            let failures = *failures;
+            state.meter.iter().for_each(Meter::retried);
+            FIRST_RETRY.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_RETRY)
         };
         self.add_after(key, delay);
     }
@@ -133,8 +150,10 @@ impl<K: Clone + Eq + Hash> State<K> {
     fn make_ready(&mut self, key: K) {
         if self.active.contains(&key) {
             self.again.insert(key);
-        } else if self.waiting.insert(key.clone()) {
+        } else if !self.waiting.contains_key(&key) {
+            self.waiting.insert(key.clone(), Instant::now());
             self.ready.push_back(key);
+            self.meter.iter().for_each(Meter::added);
         }
     }
 
@@ -160,7 +179,8 @@ impl<K: Clone + Eq + Hash> State<K> {
         }
         let key = self.ready.pop_front();
         if let Some(key) = &key {
-            self.waiting.remove(key);
+            let since = self.waiting.remove(key).unwrap_or(now);
+            self.meter.iter().for_each(|meter| meter.taken(now.saturating_duration_since(since)));
             self.active.insert(key.clone());
         }
         (key, self.delayed.first_key_value().map(|((at, _), _)| *at))
@@ -197,7 +217,9 @@ where
             () = stop.cancelled() => return,
             key = queue.next() => key,
         };
+        let begun = Instant::now();
         let reconciled = AssertUnwindSafe(reconcile(key.clone())).catch_unwind().await;
+        queue.worked(begun.elapsed());
         match reconciled {
             Ok(Ok(again)) => {
                 queue.forget(&key);
@@ -236,6 +258,27 @@ mod tests {
         assert_eq!(queue.next().await, "a");
         assert_eq!(queue.next().await, "b");
         assert_eq!(now(queue.next()), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_happens_to_keys_is_counted() {
+        let (queue, meters) = (Queue::new(), crate::Meters::default());
+        queue.add("early");
+        queue.measure(meters.of("test"));
+        queue.add("late");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(queue.next().await, "early");
+        queue.retry("early");
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &meters.registry()).expect("a String takes any text");
+        for line in [
+            "workqueue_depth{name=\"test\"} 1",
+            "workqueue_adds_total{name=\"test\"} 2",
+            "workqueue_retries_total{name=\"test\"} 1",
+            "workqueue_queue_duration_seconds_sum{name=\"test\"} 2.0",
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line} is not in {text}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kube::Api;
 use shipway_apiserver::{ApiServer, Config, Identity};
-use shipway_driver::{Shared, slim};
+use shipway_driver::{Meters, Shared, slim};
 use shipway_store::{Log, Options, SimDisk, Store};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -67,7 +67,7 @@ pub(crate) fn start_controllers(gate: &Gate) -> Tasks {
     let client = move |name: &str| gate.client(Identity::controller(name));
     let refuse = |_: &[u8], _: &[String], _: Duration| Err("a simulation signs nothing".to_owned());
     let authority = shipway_controllers::Authority { root: "simulated".into(), sign: Arc::new(refuse) };
-    tasks.spawn(shipway_controllers::run(client, &pods, authority, CancellationToken::new()));
+    tasks.spawn(shipway_controllers::run(client, &pods, authority, &Meters::default(), CancellationToken::new()));
     tasks
 }
 
