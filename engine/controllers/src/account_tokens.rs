@@ -80,7 +80,7 @@ async fn settle(
     }
     let token = match accounts.create_token_request(name, &PostParams::default(), &request(&secret)).await {
         Err(error) if is_stale(&error) => return Ok(None),
-        issued => issued?.status.map(|status| status.token).unwrap_or_default(),
+        issued => issued?.status.and_then(|status| status.token).unwrap_or_default(),
     };
     let data = json!({
         "token": ByteString(token.into_bytes()),
@@ -114,9 +114,8 @@ fn request(secret: &Secret) -> TokenRequest {
         name: secret.metadata.name.clone(),
         uid: secret.metadata.uid.clone(),
     };
-    let spec =
-        TokenRequestSpec { audiences: Vec::new(), bound_object_ref: Some(bound), expiration_seconds: Some(FOR_EVER) };
-    TokenRequest { spec, ..TokenRequest::default() }
+    let spec = TokenRequestSpec { audiences: None, bound_object_ref: Some(bound), expiration_seconds: Some(FOR_EVER) };
+    TokenRequest { spec: Some(spec), ..TokenRequest::default() }
 }
 
 #[cfg(test)]

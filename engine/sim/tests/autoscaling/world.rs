@@ -8,11 +8,11 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use serde_json::{Value, json};
 use shipway_sim::Cluster;
 
-pub const MINUTE: Duration = Duration::from_mins(1);
-pub const FLEETS: &str = "/apis/example.com/v1/namespaces/default/fleets";
+pub(crate) const MINUTE: Duration = Duration::from_mins(1);
+pub(crate) const FLEETS: &str = "/apis/example.com/v1/namespaces/default/fleets";
 
 /// A deployment of pods that request 100m each.
-pub fn web(replicas: i32, annotations: &Value) -> Value {
+pub(crate) fn web(replicas: i32, annotations: &Value) -> Value {
     let container = json!({"name": "main", "image": "app", "resources": {"requests": {"cpu": "100m"}}});
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
@@ -28,7 +28,7 @@ pub fn web(replicas: i32, annotations: &Value) -> Value {
 }
 
 /// An autoscaler of that deployment.
-pub fn scaler(least: i32, most: i32, metrics: &Value, behavior: &Value) -> Value {
+pub(crate) fn scaler(least: i32, most: i32, metrics: &Value, behavior: &Value) -> Value {
     let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
     let mut spec = json!({"minReplicas": least, "maxReplicas": most, "scaleTargetRef": target, "metrics": metrics});
     if !behavior.is_null() {
@@ -38,30 +38,30 @@ pub fn scaler(least: i32, most: i32, metrics: &Value, behavior: &Value) -> Value
 }
 
 /// The metric of a share of the processor that is requested.
-pub fn cpu(share: i32) -> Value {
+pub(crate) fn cpu(share: i32) -> Value {
     let target = json!({"type": "Utilization", "averageUtilization": share});
     json!({"type": "Resource", "resource": {"name": "cpu", "target": target}})
 }
 
 /// How many replicas are asked for.
-pub async fn replicas(cluster: &Cluster) -> i32 {
+pub(crate) async fn replicas(cluster: &Cluster) -> i32 {
     let web: Option<Deployment> = cluster.get("web").await;
     web.and_then(|web| web.spec?.replicas).unwrap_or(-1)
 }
 
-pub async fn status(cluster: &Cluster) -> HorizontalPodAutoscalerStatus {
+pub(crate) async fn status(cluster: &Cluster) -> HorizontalPodAutoscalerStatus {
     cluster.get::<HorizontalPodAutoscaler>("web").await.unwrap().status.unwrap()
 }
 
 /// Status and reason of a condition.
-pub async fn condition(cluster: &Cluster, kind: &str) -> (String, String) {
+pub(crate) async fn condition(cluster: &Cluster, kind: &str) -> (String, String) {
     let all = status(cluster).await.conditions.unwrap_or_default();
     let one = all.into_iter().find(|one| one.type_ == kind);
     one.map(|one| (one.status, one.reason.unwrap_or_default())).unwrap_or_default()
 }
 
 /// The messages of the autoscaler's events of a reason, the oldest first.
-pub async fn events(cluster: &Cluster, reason: &str) -> Vec<String> {
+pub(crate) async fn events(cluster: &Cluster, reason: &str) -> Vec<String> {
     let mut all: Vec<Event> = cluster.list("default", "").await;
     all.retain(|one| one.reason.as_deref() == Some(reason) && one.involved_object.name.as_deref() == Some("web"));
     all.sort_by_key(|one| one.first_timestamp.as_ref().map(|time| time.0));
@@ -69,12 +69,12 @@ pub async fn events(cluster: &Cluster, reason: &str) -> Vec<String> {
 }
 
 /// Lets every pod use so much of the processor from now on.
-pub async fn load(cluster: &Cluster, amount: &str) {
+pub(crate) async fn load(cluster: &Cluster, amount: &str) {
     annotate(cluster, "sim/cpu", amount).await;
 }
 
 /// Annotates every pod.
-pub async fn annotate(cluster: &Cluster, key: &str, value: &str) {
+pub(crate) async fn annotate(cluster: &Cluster, key: &str, value: &str) {
     for pod in cluster.pods("app=web").await {
         let name = pod.metadata.name.unwrap();
         cluster.patch::<Pod>(&name, json!({"metadata": {"annotations": {key: value}}})).await;
@@ -82,7 +82,7 @@ pub async fn annotate(cluster: &Cluster, key: &str, value: &str) {
 }
 
 /// A kind that counts and labels in places of its own.
-pub fn fleet_definition() -> Value {
+pub(crate) fn fleet_definition() -> Value {
     let part = |fields: Value| json!({"type": "object", "properties": fields});
     let count = json!({"type": "integer"});
     let properties = json!({"spec": part(json!({"count": count})), "status": part(json!({"count": count, "labels": {"type": "string"}}))});
