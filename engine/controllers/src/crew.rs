@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::reflector::{self, Store};
 use kube::{Api, Resource, ResourceExt};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use shipway_driver::{Change, EventKind, Queue};
@@ -71,7 +72,7 @@ where
     }
 
     /// Asks the API itself: an owner that was deleted without its pods must not take them back.
-    async fn is_still_there(&self) -> Result<bool, kube::Error> {
+    pub(crate) async fn is_still_there(&self) -> Result<bool, kube::Error> {
         let owners: Api<K> = Api::namespaced(self.world.client.clone(), &self.key.0);
         let found = owners.get_metadata_opt(&self.key.1).await?;
         Ok(found.is_some_and(|it| it.metadata.uid == self.owner.meta().uid && it.metadata.deletion_timestamp.is_none()))
@@ -158,6 +159,13 @@ where
             Err(error) if is_stale(&error) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Writes these fields of the owner's status.
+    pub(crate) async fn write_status(&self, status: &impl Serialize) -> Result<(), kube::Error> {
+        let owners: Api<K> = Api::namespaced(self.world.client.clone(), &self.key.0);
+        let patch = Patch::Merge(json!({ "status": status }));
+        ignore_stale(owners.patch_status(&self.key.1, &PatchParams::default(), &patch).await)
     }
 
     /// Records an event about the owner.

@@ -1,16 +1,16 @@
 //! Disruption budgets: how many of a budget's pods may be evicted now.
 //!
 //! Evictions take from `disruptionsAllowed` and note the pod in `disruptedPods`; here everything is counted anew, and a pod
-//! that was evicted and is still there after a while counts again. Pods of controllers that are neither replica sets nor
-//! deployments are expected in the number in which they are there.
+//! that was evicted and is still there after a while counts again. Pods of controllers that ask for no number, or of kinds
+//! that are not known here, are expected in the number in which they are there.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec, PodDisruptionBudgetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -36,12 +36,21 @@ pub(crate) async fn run(world: World, stop: CancellationToken) {
     let queue = Arc::new(Queue::new());
     let (budgets, deployments) = (world.cache::<PodDisruptionBudget>(), world.cache::<Deployment>());
     let sets = world.cache::<ReplicaSet>();
+    let (controllers, stateful) = (world.cache::<ReplicationController>(), world.cache::<StatefulSet>());
+    wake_namespace(&controllers, &queue);
+    wake_namespace(&stateful, &queue);
     wake_namespace(&budgets, &queue);
     wake_namespace(&deployments, &queue);
     wake_namespace(&sets, &queue);
     let woken = queue.clone();
     world.pods.listen(move |change| woken.add(change.object().namespace().unwrap_or_default()));
-    let seen = Seen { budgets: budgets.store(), deployments: deployments.store(), sets: sets.store() };
+    let seen = Seen {
+        budgets: budgets.store(),
+        deployments: deployments.store(),
+        sets: sets.store(),
+        controllers: controllers.store(),
+        stateful: stateful.store(),
+    };
     world.reconcile(queue, 1, stop, move |world, namespace| settle(world, seen.clone(), namespace)).await;
 }
 
@@ -60,6 +69,8 @@ struct Seen {
     budgets: Store<PodDisruptionBudget>,
     deployments: Store<Deployment>,
     sets: Store<ReplicaSet>,
+    controllers: Store<ReplicationController>,
+    stateful: Store<StatefulSet>,
 }
 
 /// Counts all budgets of a namespace.
@@ -87,8 +98,29 @@ async fn settle(world: World, seen: Seen, namespace: String) -> Result<Option<Du
     Ok(again)
 }
 
-/// How many pods each replica set stands for: who is asked for them, and how many. A deployment's sets count together.
+/// How many pods each object that makes pods stands for, by its uid: who is asked for them, and how many.
 fn scales(seen: &Seen, namespace: &str) -> BTreeMap<String, (String, i32)> {
+    let mut scales = scales_of_deployments(seen, namespace);
+    scales.extend(scales_alone(&seen.controllers, namespace, |it| it.spec.as_ref()?.replicas));
+    scales.extend(scales_alone(&seen.stateful, namespace, |it| it.spec.as_ref()?.replicas));
+    scales
+}
+
+/// The same for a kind whose objects are asked themselves.
+fn scales_alone<K>(store: &Store<K>, namespace: &str, replicas: fn(&K) -> Option<i32>) -> Vec<(String, (String, i32))>
+where
+    K: Resource<DynamicType = ()> + reflector::Lookup<DynamicType = ()> + Clone + 'static,
+{
+    let own = store.state().into_iter().filter(|it| it.meta().namespace.as_deref() == Some(namespace));
+    own.filter_map(|it| {
+        let uid = it.meta().uid.clone()?;
+        Some((uid.clone(), (uid, replicas(&it).unwrap_or(1))))
+    })
+    .collect()
+}
+
+/// The same for replica sets; those of one deployment count together.
+fn scales_of_deployments(seen: &Seen, namespace: &str) -> BTreeMap<String, (String, i32)> {
     let deployments = seen.deployments.state();
     let sets = seen.sets.state();
     let own = sets.iter().filter(|set| set.metadata.namespace.as_deref() == Some(namespace));

@@ -10,12 +10,15 @@ mod caches;
 mod certificates;
 mod cluster_role;
 mod crew;
+mod daemonset;
 mod deployment;
 mod disruption;
 mod endpoints;
 mod essentials;
 mod eviction;
 mod garbage;
+mod hash;
+mod history;
 mod inventory;
 mod namespace;
 mod nodes;
@@ -24,6 +27,7 @@ mod pods;
 mod remains;
 mod replicaset;
 mod share;
+mod statefulset;
 mod volumes;
 mod world;
 
@@ -62,6 +66,8 @@ pub fn run(
             replicaset::run(own("replicaset-controller"), stop.clone()).boxed(),
             replicaset::run_replication_controllers(own("replication-controller"), stop.clone()).boxed(),
             autoscaler::run(own("horizontal-pod-autoscaler"), stop.clone()).boxed(),
+            statefulset::run(own("statefulset-controller"), stop.clone()).boxed(),
+            daemonset::run(own("daemon-set-controller"), stop.clone()).boxed(),
             cluster_role::run(own("clusterrole-aggregation-controller"), stop.clone()).boxed(),
             disruption::run(own("disruption-controller"), stop.clone()).boxed(),
             endpoints::run(own("endpointslice-controller"), stop.clone()).boxed(),

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::runtime::reflector::Store;
 use shipway_driver::{Change, Shared};
@@ -121,6 +122,12 @@ pub(crate) fn ready_since(pod: &Pod) -> Option<Timestamp> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let ready = conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status == "True")?;
     Some(ready.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0))
+}
+
+/// How long until a ready pod is available, which it is once it was ready for that many seconds; none where it is not ready.
+pub(crate) fn until_available(pod: &Pod, min_ready: i32, now: Timestamp) -> Option<Duration> {
+    let due = ready_since(pod)?.saturating_add(SignedDuration::from_secs(min_ready.into())).unwrap_or(now);
+    Some(Duration::try_from(due.duration_since(now)).unwrap_or_default())
 }
 
 /// Whether the pod has ended and will not run again.

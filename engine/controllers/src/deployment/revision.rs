@@ -9,10 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::{REVISION, TEMPLATE_HASH, plan};
+use crate::hash::hash;
 use crate::owned::controller_reference;
 
-/// The letters of a hash, without vowels and look-alikes so that no word comes out.
-const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// The annotation with the numbers that a revision had before it came back.
 const HISTORY: &str = "deployment.kubernetes.io/revision-history";
 /// No history is longer, in bytes; the oldest numbers go first.
@@ -115,22 +114,6 @@ pub(super) fn replica_set(deployment: &Deployment, number: i64, replicas: i32) -
         min_ready_seconds: spec.min_ready_seconds,
     };
     Some(ReplicaSet { metadata, spec: Some(spec), status: None })
-}
-
-/// Ten letters that differ where the templates differ.
-fn hash(template: &PodTemplateSpec, collisions: i32) -> String {
-    let text = serde_json::to_vec(template).expect("a template is plain data");
-    let mut hash = text
-        .iter()
-        .chain(&collisions.to_le_bytes())
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    let count = LETTERS.len() as u64;
-    let letter = |_| {
-        let letter = LETTERS[usize::try_from(hash % count).expect("less than the number of letters")];
-        hash /= count;
-        char::from(letter)
-    };
-    (0..10).map(letter).collect()
 }
 
 #[cfg(test)]

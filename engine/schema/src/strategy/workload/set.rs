@@ -30,6 +30,7 @@ pub(crate) static STATEFUL_SET: Declared = Declared {
         if lookup::text(spec, "updateStrategy.type") == "RollingUpdate" {
             lookup::fill(&mut spec["updateStrategy"], "rollingUpdate", json!({}));
             lookup::fill(&mut spec["updateStrategy"]["rollingUpdate"], "partition", 0);
+            lookup::fill(&mut spec["updateStrategy"]["rollingUpdate"], "maxUnavailable", 1);
         }
         lookup::list_mut(spec, "volumeClaimTemplates").iter_mut().for_each(claim::fill);
     },
@@ -38,7 +39,8 @@ pub(crate) static STATEFUL_SET: Declared = Declared {
         one_of("spec.podManagementPolicy", &["OrderedReady", "Parallel"]),
         one_of("spec.updateStrategy.type", &["OnDelete", "RollingUpdate"]),
         not_negative("spec.updateStrategy.rollingUpdate.partition"),
-        with("spec.updateStrategy.rollingUpdate.maxUnavailable", share),
+        with("spec.updateStrategy.rollingUpdate.maxUnavailable", some_of_all),
+        with("spec.updateStrategy", only_rolling),
         not_negative("spec.ordinals.start"),
         one_of("spec.persistentVolumeClaimRetentionPolicy.whenDeleted", &["Delete", "Retain"]),
         one_of("spec.persistentVolumeClaimRetentionPolicy.whenScaled", &["Delete", "Retain"]),
@@ -55,6 +57,36 @@ pub(crate) static STATEFUL_SET: Declared = Declared {
     status_rules: COUNTS,
     ..Declared::SPECIFIED
 };
+
+/// More than nothing and not more than all.
+fn some_of_all(value: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    part_of_all(value, path, errors);
+    if none(value) {
+        errors.push(FieldError::invalid(path, value, "cannot be 0"));
+    }
+}
+
+/// A count, or a share of not more than all.
+fn part_of_all(value: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    share(value, path, errors);
+    if value.as_str().and_then(checks::percent).is_some_and(|percent| percent > 100) {
+        errors.push(FieldError::invalid(path, value, "must not be greater than 100%"));
+    }
+}
+
+/// Whether a number or share comes to nothing.
+fn none(value: &Value) -> bool {
+    *value == 0 || value.as_str().and_then(checks::percent) == Some(0)
+}
+
+fn only_rolling(strategy: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    if lookup::text(strategy, "type") == "OnDelete"
+        && let Some(rolling) = lookup::at(strategy, "rollingUpdate")
+    {
+        let detail = "only allowed for updateStrategy 'RollingUpdate'";
+        errors.push(FieldError::invalid(&path.field("rollingUpdate"), rolling, detail));
+    }
+}
 
 /// What may change about a stateful set.
 const CHANGEABLE: [&str; 7] = [
@@ -131,13 +163,13 @@ pub(crate) static DAEMON_SET: Declared = Declared {
 /// A node runs one pod of the set, or two for a while: just one of the two numbers says how many at a time.
 fn rolling(rolling: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let (unavailable, surge) = (&rolling["maxUnavailable"], &rolling["maxSurge"]);
-    share(unavailable, &path.field("maxUnavailable"), errors);
-    share(surge, &path.field("maxSurge"), errors);
-    let none = |value: &Value| value.is_null() || *value == 0 || *value == "0%";
-    match (none(unavailable), none(surge)) {
+    part_of_all(unavailable, &path.field("maxUnavailable"), errors);
+    part_of_all(surge, &path.field("maxSurge"), errors);
+    let says_nothing = |value: &Value| value.is_null() || none(value);
+    match (says_nothing(unavailable), says_nothing(surge)) {
         (true, true) => {
             let detail = "cannot be 0 when maxSurge is 0";
-            errors.push(FieldError::invalid(&path.field("maxUnavailable"), unavailable, detail));
+            errors.push(FieldError::required(&path.field("maxUnavailable"), detail));
         }
         (false, false) => {
             let detail = "may not be set when maxUnavailable is non-zero";
@@ -168,7 +200,8 @@ mod tests {
         let claim = json!({ "metadata": { "name": "data" }, "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } });
         let old = valid(set("StatefulSet", &json!({ "volumeClaimTemplates": [claim] })));
         let spec = &old["spec"];
-        assert_eq!(spec["updateStrategy"], json!({ "type": "RollingUpdate", "rollingUpdate": { "partition": 0 } }));
+        let rolling = json!({ "partition": 0, "maxUnavailable": 1 });
+        assert_eq!(spec["updateStrategy"], json!({ "type": "RollingUpdate", "rollingUpdate": rolling }));
         assert_eq!(
             spec["persistentVolumeClaimRetentionPolicy"],
             json!({ "whenDeleted": "Retain", "whenScaled": "Retain" })
@@ -197,6 +230,21 @@ mod tests {
     }
 
     #[test]
+    fn a_stateful_set_updates_some_and_not_more_than_all() {
+        let found = |strategy: Value| errors(set("StatefulSet", &json!({ "updateStrategy": strategy })));
+        let rolling =
+            |most: &Value| found(json!({ "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": most } }));
+        let path = "spec.updateStrategy.rollingUpdate.maxUnavailable";
+        for wrong in [json!(0), json!("0%"), json!("00%"), json!(-1), json!("101%"), json!("x")] {
+            assert_eq!(fields(&rolling(&wrong)), [path], "{wrong}");
+        }
+        assert_eq!((rolling(&json!(5)), rolling(&json!("100%"))), (Vec::new(), Vec::new()));
+        let on_delete = json!({ "type": "OnDelete", "rollingUpdate": { "partition": 1 } });
+        assert_eq!(fields(&found(on_delete)), ["spec.updateStrategy.rollingUpdate"]);
+        assert_eq!(found(json!({ "type": "OnDelete" })), Vec::<String>::new());
+    }
+
+    #[test]
     fn a_daemon_set_replaces_one_pod_a_node() {
         let old = valid(set("DaemonSet", &json!({})));
         let strategy = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": 1, "maxSurge": 0 } });
@@ -207,6 +255,7 @@ mod tests {
         };
         assert_eq!(fields(&rolling(json!(1), json!(1))), ["spec.updateStrategy.rollingUpdate.maxSurge"]);
         assert_eq!(fields(&rolling(json!(0), json!(0))), ["spec.updateStrategy.rollingUpdate.maxUnavailable"]);
+        assert_eq!(fields(&rolling(json!(0), json!("200%"))), ["spec.updateStrategy.rollingUpdate.maxSurge"]);
         let mut new = old.clone();
         new["spec"]["selector"]["matchLabels"] = json!({ "a": "b", "c": "d" });
         new["spec"]["template"]["metadata"]["labels"] = json!({ "a": "b", "c": "d" });
