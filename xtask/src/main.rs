@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask tidy | test | keys | cost | fuzz | clients`.
+//! The project's own chores: `cargo xtask tidy | test | keys | cost | fuzz | sim | clients`.
 
 mod clients;
 mod cost;
@@ -17,6 +17,8 @@ const USAGE: &str = "usage: cargo xtask <verb>
   cost    measures the promises of SPECIFICATION.md and prints promise, measured, ratio; `cost api` those about load
   fuzz    throws mutated input at whatever reads what comes from outside: [--seconds N] [--inputs N] [--seed N] [TARGET...],
           or guided by coverage: --guided TARGET [OPTION OF LIBFUZZER...]
+  sim     lives through random lives of a simulated cluster, with faults, and checks what must hold: [--seeds N] [--from S]
+          [--nodes N] [--hours H] [--jobs J]; --seed S tells the story of one
   clients runs suites that nobody here wrote: [--kube-examples DIR] [--python-suite DIR] [SUITE...]";
 
 fn main() -> ExitCode {
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         "test" => test(),
         "keys" => keys::keys(),
         "fuzz" => fuzz(),
+        "sim" => sim(),
         "clients" => clients::clients(&std::env::args().skip(2).collect::<Vec<_>>()),
         "cost" => cost::cost(&std::env::args().nth(2).unwrap_or_default()),
         _ => {
@@ -84,6 +87,13 @@ fn fuzz() -> Result<()> {
     // Build scripts and macros are for this machine, so that naming it keeps the flags from them.
     cargo.args(["--target", &host()?, "--features", "guided", "--bin", target, "--"]).env("RUSTFLAGS", COVERAGE);
     check(cargo.args([&format!("corpus/{target}"), "-artifact_prefix=artifacts/"]).args(options))
+}
+
+/// Random lives of a simulated cluster. The program is one of its own: it takes the place of the C library's clock.
+fn sim() -> Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["run", "--quiet", "--release", "--package", "shipway-sim", "--"]).current_dir(root());
+    check(cargo.args(std::env::args().skip(2)))
 }
 
 /// The machine that the compiler runs on, such as `x86_64-unknown-linux-gnu`.

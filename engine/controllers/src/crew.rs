@@ -71,7 +71,8 @@ where
         Ok(mine)
     }
 
-    /// Asks the API itself: an owner that was deleted without its pods must not take them back.
+    /// Asks the API itself, since its watch may be behind that of pods: an owner that was deleted must neither take pods back
+    /// nor make new ones, which would be collected as fast as they are made.
     pub(crate) async fn is_still_there(&self) -> Result<bool, kube::Error> {
         let owners: Api<K> = Api::namespaced(self.world.client.clone(), &self.key.0);
         let found = owners.get_metadata_opt(&self.key.1).await?;

@@ -129,6 +129,9 @@ impl<K: Replicated> Keeper<K> {
         let Some(pod) = self.crew.owner.asked().and_then(|asked| Some(self.crew.pod(asked.template?))) else {
             return Ok(());
         };
+        if !self.crew.is_still_there().await? {
+            return Ok(());
+        }
         // One first: where the API refuses it, it would refuse them all.
         self.crew.create(&pod).await?;
         let rest = futures::stream::iter(1..count).map(Ok);

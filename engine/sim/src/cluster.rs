@@ -1,6 +1,7 @@
 //! The cluster as a test sees it: built, running, and everything that can be done to its parts.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -51,16 +52,30 @@ impl Builder {
     /// Starts the cluster, waits until its nodes are ready, and runs `test` in it to the end. Panics if the test does, and
     /// if a part of the control plane logged an error or panicked.
     pub fn run<T: Send>(self, test: impl AsyncFnOnce(Cluster) -> T + Send) -> T {
-        run(self.seed, async move || {
-            let complaints = Complaints::default();
-            let _listening = complaints.listen();
-            let cluster = Cluster::start(&self, complaints.clone()).await;
-            let outcome = test(cluster.clone()).await;
-            cluster.stop().await;
-            let complaints = complaints.take();
-            assert!(complaints.is_empty(), "parts complained: {complaints:#?}");
-            outcome
+        let (outcome, complaints) = run(self.seed, async move || self.work(test).await);
+        assert!(complaints.is_empty(), "parts complained: {complaints:#?}");
+        outcome
+    }
+
+    /// The same, and hands back what parts complained of, or what the panic said.
+    pub(crate) fn watched<T: Send>(
+        self,
+        test: impl AsyncFnOnce(Cluster) -> T + Send,
+    ) -> Result<(T, Vec<String>), String> {
+        let lived = catch_unwind(AssertUnwindSafe(|| run(self.seed, async move || self.work(test).await)));
+        lived.map_err(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned())).unwrap_or_default()
         })
+    }
+
+    async fn work<T>(self, test: impl AsyncFnOnce(Cluster) -> T) -> (T, Vec<String>) {
+        let complaints = Complaints::default();
+        let _listening = complaints.listen();
+        let cluster = Cluster::start(&self, complaints.clone()).await;
+        let outcome = test(cluster.clone()).await;
+        cluster.stop().await;
+        (outcome, complaints.take())
     }
 }
 
@@ -269,6 +284,18 @@ impl Cluster {
     /// Undoes [`Cluster::cut_off`].
     pub fn reconnect(&self, name: &str) {
         self.0.gate.reconnect(&Identity::node(name).user);
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.0.gate
+    }
+
+    /// The parts of which something has ended by itself, which nothing may.
+    pub(crate) fn dead_parts(&self) -> Vec<&'static str> {
+        let mut state = self.state();
+        let State { controllers, scheduler, .. } = &mut *state;
+        let parts = [("the controllers", controllers), ("the scheduler", scheduler)];
+        parts.into_iter().filter_map(|(name, part)| part.as_mut()?.try_join_next().map(|_| name)).collect()
     }
 
     /// The pods of which a container runs on a node at this moment, by uid, whatever the API says.

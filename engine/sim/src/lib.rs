@@ -6,6 +6,7 @@
 //! simulation is deterministic in a process of its own: clock and randomness follow from the seed (see `interpose.rs`). It
 //! is a tool of developers: no release contains it.
 
+pub mod chaos;
 mod cluster;
 mod door;
 mod interpose;
@@ -16,7 +17,9 @@ mod objects;
 mod parts;
 mod run;
 mod wait;
+mod weather;
 
 pub use cluster::{Builder, Cluster};
 pub use node::NodeOptions;
 pub use parts::Part;
+pub use weather::Storm;

@@ -1,0 +1,158 @@
+//! What users do: make workloads, change, scale and delete them, delete pods under them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fastrand::Rng;
+use http::Method;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::Cluster;
+use crate::chaos::observer::Observer;
+use crate::chaos::trace::Trace;
+use crate::kinds;
+
+/// How long to wait before a call is made again that failed: the API server may be away.
+const RETRY: Duration = Duration::from_millis(500);
+/// At most so many workloads at once.
+const MOST: usize = 6;
+const APPLY: &str = "application/apply-patch+yaml";
+
+/// The workloads that are to be there.
+pub(crate) struct Workload {
+    rng: Rng,
+    nodes: usize,
+    /// By name: the object as it was last applied.
+    pub(crate) wanted: BTreeMap<String, Value>,
+    /// How many there have been.
+    made: u64,
+    pub(crate) changes: u64,
+}
+
+impl Workload {
+    pub(crate) fn new(seed: u64, nodes: usize) -> Self {
+        Self { rng: Rng::with_seed(seed), nodes, wanted: BTreeMap::new(), made: 0, changes: 0 }
+    }
+
+    /// Changes something now and then until `end`, or until something broke.
+    pub(crate) async fn run(&mut self, cluster: &Cluster, observer: &Observer, trace: &Trace, end: Instant) {
+        loop {
+            let pause = Duration::from_millis(self.rng.u64(100..40_000));
+            if Instant::now() + pause >= end || observer.has_violations() {
+                return;
+            }
+            sleep(pause).await;
+            self.changes += 1;
+            self.act(cluster, observer, trace).await;
+        }
+    }
+
+    async fn act(&mut self, cluster: &Cluster, observer: &Observer, trace: &Trace) {
+        let names: Vec<String> = self.wanted.keys().cloned().collect();
+        if names.is_empty() || (names.len() < MOST && self.rng.u32(..5) == 0) {
+            return self.make(cluster, trace).await;
+        }
+        let name = names[self.rng.usize(..names.len())].clone();
+        match self.rng.u32(..10) {
+            0..4 => self.roll(&name),
+            4..7 => {
+                let count = self.rng.u64(..=3 * self.nodes as u64 / 2);
+                self.change(&name, |object| object["spec"]["replicas"] = json!(count));
+                observer.excuse(Duration::ZERO);
+            }
+            7 => {
+                observer.excuse(Duration::ZERO);
+                return self.delete_pod(cluster, trace).await;
+            }
+            _ => return self.delete(cluster, trace, &name).await,
+        }
+        self.apply(cluster, trace, &name).await;
+    }
+
+    async fn make(&mut self, cluster: &Cluster, trace: &Trace) {
+        self.made += 1;
+        let name = format!("w{}", self.made);
+        let kind = if self.rng.u32(..4) == 0 { "ReplicaSet" } else { "Deployment" };
+        let replicas = self.rng.u64(1..=self.nodes as u64 + 2);
+        let mut object = json!({
+            "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": "default"},
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": {"app": name}},
+                "template": {
+                    "metadata": {"labels": {"app": name}, "annotations": {
+                        "sim/ready-after": format!("{}ms", self.rng.u64(..5_000)),
+                        "sim/stop-after": format!("{}ms", self.rng.u64(..20_000)),
+                    }},
+                    "spec": {"containers": [{"name": "main", "image": "app:1"}]},
+                },
+            },
+        });
+        if kind == "Deployment" {
+            let surge = self.rng.u64(..3);
+            let missing = self.rng.u64(u64::from(surge == 0)..3);
+            object["spec"]["strategy"] = json!({
+                "type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": missing},
+            });
+        }
+        self.wanted.insert(name.clone(), object);
+        self.apply(cluster, trace, &name).await;
+    }
+
+    fn change(&mut self, name: &str, change: impl FnOnce(&mut Value)) {
+        if let Some(object) = self.wanted.get_mut(name) {
+            change(object);
+        }
+    }
+
+    fn roll(&mut self, name: &str) {
+        let image = format!("app:{}", self.rng.u32(2..9));
+        self.change(name, |object| object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image));
+    }
+
+    async fn apply(&self, cluster: &Cluster, trace: &Trace, name: &str) {
+        let object = &self.wanted[name];
+        let (replicas, image) =
+            (&object["spec"]["replicas"], &object["spec"]["template"]["spec"]["containers"][0]["image"]);
+        trace.say(format!("apply {} {name}: {replicas} of {image}, {}", object["kind"], object["spec"]["strategy"]));
+        let path = kinds::path(cluster.registry(), object) + "?fieldManager=user&force=true";
+        insist(cluster, Method::PATCH, &path, APPLY, object).await;
+    }
+
+    async fn delete(&mut self, cluster: &Cluster, trace: &Trace, name: &str) {
+        let Some(object) = self.wanted.remove(name) else { return };
+        let policy = if self.rng.bool() { "Background" } else { "Foreground" };
+        trace.say(format!("delete {name} ({policy})"));
+        let path = kinds::path(cluster.registry(), &object);
+        insist(cluster, Method::DELETE, &path, "application/json", &json!({"propagationPolicy": policy})).await;
+    }
+
+    async fn delete_pod(&mut self, cluster: &Cluster, trace: &Trace) {
+        let folder = "/api/v1/namespaces/default/pods";
+        let Ok(pods) = cluster.call(Method::GET, folder, "application/json", &Value::Null).await else { return };
+        let pods = pods["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let names: Vec<&str> = pods.iter().filter_map(|pod| pod["metadata"]["name"].as_str()).collect();
+        if names.is_empty() {
+            return;
+        }
+        let name = names[self.rng.usize(..names.len())];
+        trace.say(format!("delete pod {name}"));
+        let path = format!("{folder}/{name}");
+        insist(cluster, Method::DELETE, &path, "application/json", &json!({})).await;
+    }
+}
+
+/// Makes a call until it is answered. What is gone need not be deleted.
+async fn insist(cluster: &Cluster, method: Method, path: &str, kind: &str, body: &Value) {
+    loop {
+        match cluster.call(method.clone(), path, kind, body).await {
+            Ok(_) => return,
+            Err(kube::Error::Api(status)) if method == Method::DELETE && status.code == 404 => return,
+            Err(kube::Error::Api(status)) if status.code < 500 && status.code != 409 && status.code != 429 => {
+                panic!("{method} {path}: {status:?}")
+            }
+            Err(_) => sleep(RETRY).await,
+        }
+    }
+}
