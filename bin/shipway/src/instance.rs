@@ -11,6 +11,8 @@ use crate::home::{Home, lock_machine, private_folder};
 
 /// The port of the API where nothing else is said and it is free.
 const USUAL_PORT: u16 = 6443;
+/// Where each home of this machine is written down, by id; a home that was removed is passed over.
+const HOMES: &str = "/run/shipway/homes";
 /// The domain of the cluster's names.
 pub(crate) const CLUSTER_DOMAIN: &str = "cluster.local";
 
@@ -40,6 +42,11 @@ impl Instance {
         let listener = bind(api_port, before.as_ref().map(|before| before.api_port))?;
         let port = listener.local_addr()?.port();
         let (pod_subnet, service_subnet) = match &before {
+            Some(before) if others(home).contains(&before.service_subnet) => bail!(
+                "another instance took {}/{} while this one was not known on this machine; remove one of them",
+                before.service_subnet.0,
+                before.service_subnet.1
+            ),
             Some(before) => (before.pod_subnet, before.service_subnet),
             None => shipway_network::free_subnets(&others(home)).await.context("cannot choose the subnets")?,
         };
@@ -75,10 +82,10 @@ impl Instance {
     }
 }
 
-/// The subnets of the other instances on this machine, running or not.
+/// The subnets of the other homes on this machine, running or not: what is down has its addresses in its store.
 fn others(home: &Home) -> Vec<Subnet> {
-    let folders = std::fs::read_dir(crate::home::RUN).into_iter().flatten().filter_map(Result::ok);
-    let homes = folders.filter_map(|folder| std::fs::read_to_string(folder.path().join("home")).ok());
+    let pointers = std::fs::read_dir(HOMES).into_iter().flatten().filter_map(Result::ok);
+    let homes = pointers.filter_map(|pointer| std::fs::read_to_string(pointer.path()).ok());
     let texts = homes
         .filter(|other| Path::new(other) != home.root())
         .filter_map(|other| std::fs::read(Path::new(&other).join("instance.json")).ok());
@@ -86,12 +93,13 @@ fn others(home: &Home) -> Vec<Subnet> {
     instances.flat_map(|other| [other.pod_subnet, other.service_subnet]).collect()
 }
 
-/// Takes the runtime folder, unless another home happens to have the same id.
+/// Takes the runtime folder, unless another home happens to have the same id, and leaves word of this home for others.
 fn claim_id(home: &Home) -> Result<()> {
     private_folder(&home.run())?;
-    let (path, own) = (home.run().join("home"), home.root().display().to_string());
+    private_folder(Path::new(HOMES))?;
+    let (path, own) = (Path::new(HOMES).join(home.id()), home.root().display().to_string());
     match std::fs::read_to_string(&path) {
-        Ok(other) if other != own => {
+        Ok(other) if other != own && Path::new(&other).join("instance.json").exists() => {
             bail!("{own} has the same id ({}) as {other}; choose another folder with --home", home.id())
         }
         _ => std::fs::write(&path, own).with_context(|| format!("cannot write {}", path.display())),
