@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_token_ends_with_its_secret() {
-        let bound = request(&secret(&json!({}), &json!({}))).spec.bound_object_ref.unwrap();
+        let bound = request(&secret(&json!({}), &json!({}))).spec.unwrap().bound_object_ref.unwrap();
         assert_eq!((bound.kind.as_deref(), bound.uid.as_deref()), (Some("Secret"), Some("s-uid")));
     }
 }

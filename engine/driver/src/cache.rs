@@ -9,12 +9,15 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use futures::{StreamExt, pin_mut};
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use kube::runtime::reflector::{self, Lookup, ObjectRef, Store};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
+
+use crate::watched::{Text, watch};
 
 /// What happened to an object.
 #[derive(Clone, Debug)]
@@ -70,7 +73,8 @@ where
 {
     let (store, writer) = reflector::store::<K>();
     let mirror = Mirror { store: store.clone(), writer, trim, on_change };
-    (store, mirror.run(api, config, stop))
+    let path = api.resource_url().to_owned();
+    (store, mirror.run(watch(api.into_client(), path, config), stop))
 }
 
 struct Mirror<K, F>
@@ -90,45 +94,72 @@ where
     <K as Lookup>::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
     F: Fn(&Change<K>),
 {
-    async fn run(mut self, api: Api<K>, config: watcher::Config, stop: CancellationToken) {
-        let trim = self.trim;
-        let events = watcher(api, config).default_backoff().modify(move |object| {
-            object.meta_mut().managed_fields = None;
-            trim(object);
-        });
-        pin_mut!(events);
+    async fn run(
+        mut self,
+        mut events: BoxStream<'static, watcher::Result<watcher::Event<Text>>>,
+        stop: CancellationToken,
+    ) {
         loop {
             let event = tokio::select! {
                 () = stop.cancelled() => return,
                 event = events.next() => event,
             };
             match event {
-                Some(Ok(event)) => self.take(&event),
+                Some(Ok(watcher::Event::Init)) => self.writer.apply_watcher_event(&watcher::Event::Init),
+                Some(Ok(watcher::Event::InitApply(text))) => {
+                    if let Some(object) = self.decode(&text) {
+                        self.writer.apply_watcher_event(&watcher::Event::InitApply(object));
+                    }
+                }
+                Some(Ok(watcher::Event::InitDone)) => self.take_relist(),
+                Some(Ok(watcher::Event::Apply(text))) => {
+                    if let Some(object) = self.decode(&text) {
+                        self.take(object);
+                    }
+                }
+                Some(Ok(watcher::Event::Delete(text))) => self.remove(&text),
                 Some(Err(error)) => tracing::debug!(%error, kind = std::any::type_name::<K>(), "watch broke, retrying"),
                 None => return,
             }
         }
     }
 
-    fn take(&mut self, event: &watcher::Event<K>) {
-        match event {
-            watcher::Event::Init | watcher::Event::InitApply(_) => self.writer.apply_watcher_event(event),
-            watcher::Event::InitDone => self.take_relist(event),
-            watcher::Event::Apply(object) => {
-                self.writer.apply_watcher_event(event);
-                let kept = self.store.get(&ObjectRef::from_obj(object));
-                (self.on_change)(&Change::Applied(kept.unwrap_or_else(|| Arc::new(object.clone()))));
+    /// An object that cannot be read is left out: it must not end the watch of all others.
+    fn decode(&self, text: &Text) -> Option<K> {
+        match serde_json::from_str::<K>(text.json.get()) {
+            Ok(mut object) => {
+                object.meta_mut().managed_fields = None;
+                (self.trim)(&mut object);
+                Some(object)
             }
-            watcher::Event::Delete(object) => {
-                self.writer.apply_watcher_event(event);
-                (self.on_change)(&Change::Deleted(Arc::new(object.clone())));
+            Err(error) => {
+                let name = text.metadata.name.as_deref().unwrap_or_default();
+                tracing::warn!(%error, name, kind = std::any::type_name::<K>(), "an object cannot be read");
+                None
             }
         }
     }
 
-    fn take_relist(&mut self, event: &watcher::Event<K>) {
+    fn take(&mut self, object: K) {
+        let reference = ObjectRef::from_obj(&object);
+        self.writer.apply_watcher_event(&watcher::Event::Apply(object));
+        if let Some(kept) = self.store.get(&reference) {
+            (self.on_change)(&Change::Applied(kept));
+        }
+    }
+
+    fn remove(&mut self, text: &Text) {
+        let Some(object) = self.decode(text) else { return };
+        let event = watcher::Event::Delete(object);
+        self.writer.apply_watcher_event(&event);
+        if let watcher::Event::Delete(object) = event {
+            (self.on_change)(&Change::Deleted(Arc::new(object)));
+        }
+    }
+
+    fn take_relist(&mut self) {
         let before = self.store.state();
-        self.writer.apply_watcher_event(event);
+        self.writer.apply_watcher_event(&watcher::Event::InitDone);
         let after = self.store.state();
         let present: HashSet<ObjectRef<K>> = after.iter().map(|object| ObjectRef::from_obj(&**object)).collect();
         for gone in before.into_iter().filter(|object| !present.contains(&ObjectRef::from_obj(&**object))) {

@@ -11,6 +11,7 @@ mod queue;
 mod recorder;
 mod shared;
 mod slim;
+mod watched;
 
 pub use cache::{Change, Trim, cached};
 pub use meter::{Meter, Meters};
