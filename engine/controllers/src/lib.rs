@@ -80,6 +80,7 @@ pub fn run(
             eviction::run(own("taint-eviction-controller"), stop.clone()).boxed(),
             remains::run(own("pod-garbage-collector"), stop.clone()).boxed(),
             volumes::run(own("persistent-volume-binder"), stop.clone()).boxed(),
+            volumes::ephemeral::run(own("ephemeral-volume-controller"), stop.clone()).boxed(),
             garbage::run(inventory.clone(), stop.clone()).boxed(),
             namespace::run(inventory.acting(client("namespace-controller")), stop).boxed(),
         ])

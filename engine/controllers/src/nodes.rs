@@ -76,13 +76,12 @@ impl Nodes {
             return Ok(None);
         };
         let lease = find(&self.leases.store(), &(LEASES.to_owned(), name.clone()));
-        let now = Instant::now();
-        let left = {
-            let mut lives = self.lives();
-            let life = lives.entry(name.clone()).or_insert_with(|| Life::new(now));
-            life.observe(lease.as_deref(), &node, now);
-            life.left(now)
-        };
+        let mut left = self.observe(&node, lease.as_deref());
+        if left.is_none() && marks::condition(&node, "Ready") != "Unknown" {
+            // The watch may be behind: only the API knows that nothing came.
+            let leases: Api<Lease> = Api::namespaced(self.world.client.clone(), LEASES);
+            left = self.observe(&node, leases.get_opt(&name).await?.as_ref());
+        }
         if left.is_none() {
             match self.silence(&node).await {
                 Err(error) if is_stale(&error) => return Ok(Some(Duration::from_millis(50))),
@@ -99,6 +98,15 @@ impl Nodes {
             self.remove_stopped(&name).await?;
         }
         Ok(left)
+    }
+
+    /// Takes note of what a node shows of itself; how long it may still be silent.
+    fn observe(&self, node: &Node, lease: Option<&Lease>) -> Option<Duration> {
+        let now = Instant::now();
+        let mut lives = self.lives();
+        let life = lives.entry(node.name_any()).or_insert_with(|| Life::new(now));
+        life.observe(lease, node, now);
+        life.left(now)
     }
 
     /// Marks the conditions of a node that is silent; gives the node as it is then.

@@ -4,6 +4,7 @@
 //! Which volume, which phase and what is next are pure ([`claim`], [`volume`], [`matching`]); this writes it.
 
 mod claim;
+pub(crate) mod ephemeral;
 mod matching;
 mod provision;
 #[cfg(test)]

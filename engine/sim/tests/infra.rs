@@ -1,6 +1,8 @@
 //! What the cluster does for itself: nodes that come and go, storage, owners and what they own, endpoints for older clients.
 #![allow(clippy::unwrap_used)]
 
+#[path = "infra/accounts.rs"]
+mod accounts;
 #[path = "infra/garbage.rs"]
 mod garbage;
 #[path = "infra/nodes.rs"]

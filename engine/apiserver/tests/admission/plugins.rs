@@ -24,6 +24,54 @@ async fn a_pod_gets_what_every_pod_gets() {
 }
 
 #[tokio::test]
+async fn how_long_a_pod_stays_on_a_lost_node_is_configured() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = shipway_store::Log::open(folder.path(), shipway_store::Options::default()).unwrap();
+    let config = shipway_apiserver::Config { toleration_seconds: 2, ..crate::common::config() };
+    let cluster = Cluster::with(log, folder, config).await;
+    let made = cluster.post(PODS, &pod("a", &json!({}))).await.ok();
+    assert_eq!(made["spec"]["tolerations"][0]["tolerationSeconds"], 2);
+}
+
+#[tokio::test]
+async fn storage_is_held_while_it_may_be_in_use() {
+    let cluster = Cluster::new().await;
+    let modes = json!(["ReadWriteOnce"]);
+    let volume = json!({"metadata": {"name": "v", "finalizers": ["example.com/mine"]},
+        "spec": {"capacity": {"storage": "1Gi"}, "accessModes": modes, "hostPath": {"path": "/data"}}});
+    let made = cluster.post("/api/v1/persistentvolumes", &volume).await.ok();
+    assert_eq!(made["metadata"]["finalizers"], json!(["example.com/mine", "kubernetes.io/pv-protection"]));
+    let claim = json!({"metadata": {"name": "c"},
+        "spec": {"accessModes": modes, "resources": {"requests": {"storage": "1Gi"}}}});
+    let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let made = cluster.post(claims, &claim).await.ok();
+    assert_eq!(made["metadata"]["finalizers"], json!(["kubernetes.io/pvc-protection"]));
+    cluster.delete(&format!("{claims}/c")).await.ok();
+    assert!(!cluster.get(&format!("{claims}/c")).await.ok()["metadata"]["deletionTimestamp"].is_null());
+}
+
+#[tokio::test]
+async fn a_node_lets_go_of_the_volumes_that_it_keeps_and_changes_nothing_else() {
+    let cluster = Cluster::new().await;
+    let volume = json!({
+        "metadata": {"name": "v", "labels": {"shipway.dev/node": "alpha"}, "finalizers": ["shipway.dev/folder", "a/b"]},
+        "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/data"}},
+    });
+    cluster.post("/api/v1/persistentvolumes", &volume).await.ok();
+    let patch = async |node: &str, patch: Value| {
+        let kind = "application/merge-patch+json";
+        let asked = crate::common::request("PATCH", "/api/v1/persistentvolumes/v", kind, patch.to_string());
+        cluster.send(shipway_apiserver::Identity::node(node), asked).await.code.as_u16()
+    };
+    let left = json!({"metadata": {"finalizers": ["a/b", "kubernetes.io/pv-protection"]}});
+    assert_eq!(patch("beta", left.clone()).await, 403, "another node");
+    assert_eq!(patch("alpha", json!({"metadata": {"finalizers": ["shipway.dev/folder"]}})).await, 403, "others' holds");
+    assert_eq!(patch("alpha", json!({"spec": {"hostPath": {"path": "/"}}})).await, 403);
+    assert_eq!(patch("alpha", json!({"metadata": {"labels": {"shipway.dev/node": "beta"}}})).await, 403);
+    assert_eq!(patch("alpha", left).await, 200);
+}
+
+#[tokio::test]
 async fn the_account_of_a_pod_has_to_be_there() {
     let cluster = Cluster::new().await;
     let mut own = pod("a", &json!({}));

@@ -45,6 +45,8 @@ fn claims() -> serde_json::Value {
 #[test]
 fn a_silent_node_is_unknown_and_tainted() {
     several(2).run(async |cluster| {
+        // It has renewed its lease by then.
+        cluster.run_for(seconds(3)).await;
         cluster.kill_node("node-1");
         let lost = async |cluster: &Cluster| taints(cluster, "node-1").await.len() == 2;
         cluster.until("node-1 is tainted", seconds(8), lost).await;

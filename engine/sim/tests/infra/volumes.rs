@@ -122,6 +122,22 @@ fn a_claim_of_the_default_class_gets_a_folder_where_its_pod_runs() {
 }
 
 #[test]
+fn the_scheduler_says_where_a_volume_is_made_and_finds_it_again() {
+    Cluster::builder().nodes(3).run(async |cluster| {
+        cluster.apply(claim("c", "2Gi", &json!({}))).await;
+        cluster.apply(pod("a", "", uses("c"))).await;
+        let first = ready(&cluster, "a").await.spec.unwrap().node_name.unwrap();
+        let made = volume_of(&cluster, "c").await;
+        assert_eq!(made.metadata.labels.unwrap()["shipway.dev/node"], first);
+        cluster.delete::<Pod>("a").await;
+        for name in ["b", "d"] {
+            cluster.apply(pod(name, "", uses("c"))).await;
+            assert_eq!(ready(&cluster, name).await.spec.unwrap().node_name.unwrap(), first, "where the volume is");
+        }
+    });
+}
+
+#[test]
 fn a_claim_goes_when_its_last_pod_has_and_takes_its_volume_along() {
     Cluster::builder().run(async |cluster| {
         cluster.apply(claim("c", "1Gi", &json!({}))).await;
@@ -144,6 +160,23 @@ fn a_claim_goes_when_its_last_pod_has_and_takes_its_volume_along() {
         assert_eq!(volume.metadata.finalizers.unwrap(), ["shipway.dev/folder"], "it waits for its node alone");
         cluster.patch::<PersistentVolume>(&format!("/{name}"), json!({"metadata": {"finalizers": null}})).await;
         assert_eq!(phase(&cluster, &name).await, "gone");
+    });
+}
+
+#[test]
+fn a_volume_for_one_pod_has_a_claim_that_goes_with_it() {
+    Cluster::builder().run(async |cluster| {
+        let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+        let template = json!({"metadata": {"labels": {"for": "scratch"}}, "spec": spec});
+        let volumes = json!([{"name": "scratch", "ephemeral": {"volumeClaimTemplate": template}}]);
+        cluster.apply(pod("a", "", json!({"volumes": volumes}))).await;
+        ready(&cluster, "a").await;
+        let claim: PersistentVolumeClaim = cluster.get("a-scratch").await.unwrap();
+        assert_eq!(claim.metadata.labels.unwrap()["for"], "scratch");
+        volume_of(&cluster, "a-scratch").await;
+        cluster.delete::<Pod>("a").await;
+        let gone = async |cluster: &Cluster| cluster.get::<PersistentVolumeClaim>("a-scratch").await.is_none();
+        cluster.until("the claim goes with the pod", MINUTE, gone).await;
     });
 }
 
