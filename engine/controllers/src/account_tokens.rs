@@ -12,7 +12,7 @@ use kube::runtime::reflector::Store;
 use kube::runtime::watcher::Config;
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use shipway_driver::{Change, Queue, cached};
+use shipway_driver::{Queue, cached};
 use tokio_util::sync::CancellationToken;
 
 use crate::Key;
@@ -43,9 +43,6 @@ pub(crate) async fn run(world: World, root: Arc<str>, stop: CancellationToken) {
             secret.metadata.namespace == account.metadata.namespace && account_of(secret) == Some(&account.name_any())
         };
         known.state().iter().filter(|secret| of_account(secret)).for_each(|secret| wake.add(key(&**secret)));
-        if let Change::Deleted(account) = change {
-            tracing::debug!(account = account.name_any(), "its tokens go");
-        }
     });
     let working =
         world.reconcile(queue, WORKERS, stop, move |world, key| settle(world, secrets.clone(), root.clone(), key));
