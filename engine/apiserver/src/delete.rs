@@ -159,7 +159,7 @@ enum Plan {
 
 fn plan(resource: &Resource, old: &Value, options: &DeleteOptions) -> Plan {
     let mut new = old.clone();
-    set_finalizers(&mut new, options.propagation);
+    set_finalizers(&mut new, options.propagation.or_else(|| by_default(resource, old)));
     let grace = resource.strategy().graceful_deletion(old, options.grace).filter(|grace| *grace > 0);
     let running = old["metadata"]["deletionGracePeriodSeconds"].as_i64();
     let begun = meta::is_terminating(old);
@@ -189,6 +189,12 @@ fn begin(resource: &Resource, object: &mut Value, grace: i64) {
     admission::mark_terminating(resource, object);
 }
 
+/// What becomes of dependents when nobody says so, now or before.
+fn by_default(resource: &Resource, old: &Value) -> Option<Propagation> {
+    let is_said = meta::finalizers(old).into_iter().any(|name| matches!(name, FOREGROUND | ORPHAN));
+    resource.strategy().orphans().filter(|_| !is_said).map(|_| Propagation::Orphan)
+}
+
 /// The finalizers that a propagation policy stands for; without one they stay as they are.
 fn set_finalizers(object: &mut Value, policy: Option<Propagation>) {
     let Some(policy) = policy else { return };
@@ -213,6 +219,9 @@ pub(crate) async fn delete(call: &Call, place: &Place, options: &DeleteOptions) 
     cache.catch_up().await?;
     let missing = || ApiError::NotFound(place.about());
     let mut live = place.table.get(&place.key()).ok_or_else(missing)?;
+    if let Some(warning) = place.resource().strategy().orphans().filter(|_| options.propagation.is_none()) {
+        call.warn(warning.to_owned());
+    }
     for _ in 0..ATTEMPTS {
         let old = live.value();
         let request = Request::delete(call, place, &old, options.dry_run);

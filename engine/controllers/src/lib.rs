@@ -10,6 +10,7 @@ mod caches;
 mod certificates;
 mod cluster_role;
 mod crew;
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod disruption;
@@ -20,6 +21,7 @@ mod garbage;
 mod hash;
 mod history;
 mod inventory;
+mod job;
 mod namespace;
 mod nodes;
 mod owned;
@@ -28,8 +30,10 @@ mod remains;
 mod replicaset;
 mod share;
 mod statefulset;
+mod ttl;
 mod volumes;
 mod world;
+mod written;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
@@ -68,6 +72,9 @@ pub fn run(
             autoscaler::run(own("horizontal-pod-autoscaler"), stop.clone()).boxed(),
             statefulset::run(own("statefulset-controller"), stop.clone()).boxed(),
             daemonset::run(own("daemon-set-controller"), stop.clone()).boxed(),
+            job::run(own("job-controller"), stop.clone()).boxed(),
+            cronjob::run(own("cronjob-controller"), stop.clone()).boxed(),
+            ttl::run(own("ttl-after-finished-controller"), stop.clone()).boxed(),
             cluster_role::run(own("clusterrole-aggregation-controller"), stop.clone()).boxed(),
             disruption::run(own("disruption-controller"), stop.clone()).boxed(),
             endpoints::run(own("endpointslice-controller"), stop.clone()).boxed(),

@@ -1,7 +1,7 @@
 //! ReplicaSet and ReplicationController: as many pods of a template as asked for.
 
 mod kinds;
-mod rank;
+pub(crate) mod rank;
 mod status;
 
 use std::collections::HashMap;

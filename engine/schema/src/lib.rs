@@ -19,6 +19,7 @@ pub mod quantity;
 mod registry;
 mod resource;
 mod rows;
+pub mod schedule;
 pub mod selector;
 mod strategy;
 mod table;

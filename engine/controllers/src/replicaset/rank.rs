@@ -10,12 +10,12 @@ use kube::ResourceExt;
 use crate::pods::ready_since;
 
 /// What tells pods apart; the lowest goes first.
-pub(super) type Rank =
+pub(crate) type Rank =
     (bool, u8, bool, i64, Reverse<usize>, Reverse<Option<Timestamp>>, Reverse<i32>, Reverse<Option<Timestamp>>);
 
 /// Unassigned, not yet running, not ready, cheaper to delete, with more company on its node, ready for a shorter time,
 /// restarted more often, younger: in this order. `crowd` says how many pods each node has of the same owner.
-pub(super) fn of(pod: &Pod, crowd: &HashMap<String, usize>) -> Rank {
+pub(crate) fn of(pod: &Pod, crowd: &HashMap<String, usize>) -> Rank {
     let status = pod.status.as_ref();
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
     let phase = match status.and_then(|status| status.phase.as_deref()) {

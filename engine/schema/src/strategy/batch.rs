@@ -1,14 +1,16 @@
 //! Jobs and what starts them by the clock.
 
+mod change;
+mod policy;
+
 use serde_json::{Value, json};
 
-use super::rules::{
-    Declared, Fill, at_most, between, check_at, fixed, not_negative, one_of, positive, required, text, with,
-};
-use super::{IMMUTABLE, checks, pod, schedule};
+use super::rules::{Declared, Fill, between, check_at, not_negative, one_of, positive, required, text, with};
+use super::{checks, pod};
 use crate::invalid::FieldError;
 use crate::lookup;
 use crate::path::Path;
+use crate::schedule::{self, Schedule};
 
 /// The label that tells one job's pods from another's.
 const OWNER_LABEL: &str = "batch.kubernetes.io/controller-uid";
@@ -38,8 +40,9 @@ pub(crate) static JOB: Declared = Declared {
         let spec = &object["spec"];
         job_spec(spec, &path, errors);
         selector(object, spec, &path, errors);
+        host_names(object, errors);
         if let Some(old) = old {
-            may_change(spec, old, &path, errors);
+            change::check(spec, old, &path, errors);
         }
     },
     status_rules: &[
@@ -50,6 +53,10 @@ pub(crate) static JOB: Declared = Declared {
         not_negative("status.terminating"),
         with("status", finished),
     ],
+    orphans: Some(
+        "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set \
+         propagationPolicy=Orphan to suppress this warning",
+    ),
     ..Declared::SPECIFIED
 };
 
@@ -109,15 +116,9 @@ fn job_spec(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
         one_of("podReplacementPolicy", &["Failed", "TerminatingOrFailed"]),
         text("managedBy", checks::domain_path),
         required("template"),
-        at_most("podFailurePolicy.rules", 20),
-        one_of("podFailurePolicy.rules[].action", &["Count", "FailIndex", "FailJob", "Ignore"]),
-        one_of("podFailurePolicy.rules[].onExitCodes.operator", &["In", "NotIn"]),
-        at_most("podFailurePolicy.rules[].onExitCodes.values", 255),
-        with("podFailurePolicy.rules[]", failure_rule),
-        at_most("successPolicy.rules", 20),
-        required("successPolicy.rules"),
     ];
     check_at(&rules, spec, None, path, errors);
+    policy::check(spec, path, errors);
     indexes(spec, path, errors);
     let Some(template) = lookup::at(spec, "template") else { return };
     let path = path.field("template");
@@ -130,18 +131,6 @@ fn job_spec(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     } else if policy == "OnFailure" && lookup::at(spec, "podFailurePolicy").is_some() {
         let detail = "only \"Never\" is supported when podFailurePolicy is specified";
         errors.push(FieldError::invalid(&path, &policy.into(), detail));
-    }
-}
-
-fn failure_rule(rule: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let codes = lookup::at(rule, "onExitCodes").is_some();
-    let conditions = !lookup::list(rule, "onPodConditions").is_empty();
-    if codes == conditions {
-        let detail = "specifying one of OnExitCodes and OnPodConditions is required";
-        errors.push(FieldError::invalid(path, rule, detail));
-    }
-    if lookup::text(rule, "action").is_empty() {
-        errors.push(FieldError::required(&path.field("action"), ""));
     }
 }
 
@@ -166,6 +155,20 @@ fn indexes(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// Each pod of a job with indexes has a host name of its own.
+fn host_names(job: &Value, errors: &mut Vec<FieldError>) {
+    let completions = lookup::integer(job, "spec.completions").unwrap_or(0);
+    if lookup::text(job, "spec.completionMode") != "Indexed" || completions <= 0 {
+        return;
+    }
+    let name = lookup::text(job, "metadata.name");
+    let longest = format!("{name}-{}", completions - 1);
+    if checks::dns_label(&longest).is_err() {
+        let detail = format!("will not able to create pod with invalid DNS label: {longest}");
+        errors.push(FieldError::invalid(&Path::Root.field("metadata").field("name"), &name.into(), &detail));
+    }
+}
+
 fn selector(object: &Value, spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let at = path.field("selector");
     let Some(selector) = lookup::at(spec, "selector") else {
@@ -184,47 +187,6 @@ fn selector(object: &Value, spec: &Value, path: &Path<'_>, errors: &mut Vec<Fiel
         let metadata = template.field("metadata");
         errors.push(FieldError::invalid(&metadata.field("labels"), labels, detail));
     }
-}
-
-/// Compares two specifications: the work is fixed, how fast it goes is not.
-fn may_change(spec: &Value, old: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let (before, started) = (&old["spec"], lookup::at(old, "status.startTime").is_some());
-    let rules = [
-        fixed("selector"),
-        fixed("completionMode"),
-        fixed("podFailurePolicy"),
-        fixed("successPolicy"),
-        fixed("backoffLimitPerIndex"),
-        fixed("managedBy"),
-    ];
-    check_at(&rules, spec, Some(before), path, errors);
-    let elastic = lookup::text(spec, "completionMode") == "Indexed"
-        && lookup::integer(spec, "completions") == lookup::integer(spec, "parallelism");
-    if spec.get("completions") != before.get("completions") && !elastic {
-        errors.push(FieldError::invalid(&path.field("completions"), &spec["completions"], IMMUTABLE));
-    }
-    let held = lookup::flag(before, "suspend") && !started;
-    let fixed_part = |spec: &Value| if held { without_directives(&spec["template"]) } else { spec["template"].clone() };
-    if fixed_part(spec) != fixed_part(before) {
-        errors.push(FieldError::invalid(&path.field("template"), &spec["template"], IMMUTABLE));
-    }
-}
-
-/// A template without what says where its pods may run: a job that has not begun may still be sent elsewhere.
-fn without_directives(template: &Value) -> Value {
-    let mut template = template.clone();
-    let parts: [(&str, &[&str]); 2] = [
-        ("spec", &["nodeSelector", "tolerations", "schedulingGates", "affinity"]),
-        ("metadata", &["labels", "annotations"]),
-    ];
-    for (part, fields) in parts {
-        if let Some(part) = template.get_mut(part) {
-            for field in fields {
-                lookup::remove(part, field);
-            }
-        }
-    }
-    template
 }
 
 /// A job that is over has one verdict, and the time when it came.
@@ -269,7 +231,7 @@ pub(crate) static CRON_JOB: Declared = Declared {
     rules: &[
         required("spec"),
         required("spec.schedule"),
-        text("spec.schedule", schedule::cron),
+        text("spec.schedule", |schedule| Schedule::parse(schedule).map(drop)),
         with("spec.timeZone", zone),
         not_negative("spec.startingDeadlineSeconds"),
         required("spec.concurrencyPolicy"),
@@ -348,6 +310,120 @@ mod tests {
         assert_eq!(fields(&admit(new.clone(), Some(&old)).1), ["spec.completions", "spec.template"]);
         let held = valid(job(&json!({ "suspend": true, "completions": 4, "parallelism": 7 })));
         assert_eq!(admit(new, Some(&held)).1, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_has_not_begun_may_still_be_sent_elsewhere_with_other_resources() {
+        let old = |status: Value| {
+            let mut old = valid(job(&json!({ "suspend": true })));
+            old["status"] = status;
+            old
+        };
+        let begun = json!({ "startTime": "2024-01-01T00:00:00Z" });
+        let told =
+            json!({ "startTime": "2024-01-01T00:00:00Z", "conditions": [{ "type": "Suspended", "status": "True" }] });
+        for (status, may) in [(json!({}), true), (json!({ "active": 1 }), false), (begun, false), (told, true)] {
+            let old = old(status);
+            let mut new = old.clone();
+            new["spec"]["template"]["spec"]["containers"][0]["resources"] = json!({ "requests": { "cpu": "2" } });
+            new["spec"]["template"]["spec"]["nodeSelector"] = json!({ "a": "b" });
+            let expected: &[&str] = if may { &[] } else { &["spec.template"] };
+            assert_eq!(fields(&admit(new, Some(&old)).1), expected, "{}", old["status"]);
+            let mut image = old.clone();
+            image["spec"]["template"]["spec"]["containers"][0]["image"] = json!("y:1");
+            assert_eq!(fields(&admit(image, Some(&old)).1), ["spec.template"]);
+        }
+    }
+
+    #[test]
+    fn completions_with_indexes_change_together_with_parallelism() {
+        let old = valid(job(&json!({ "completionMode": "Indexed", "completions": 3, "parallelism": 3 })));
+        let changed = |completions: i32, parallelism: i32| {
+            let mut new = old.clone();
+            new["spec"]["completions"] = json!(completions);
+            new["spec"]["parallelism"] = json!(parallelism);
+            admit(new, Some(&old)).1
+        };
+        assert_eq!((changed(5, 5).len(), changed(3, 1).len()), (0, 0));
+        assert!(changed(5, 3)[0].contains("can only be modified in tandem with spec.parallelism"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_policy_is_named() {
+        let codes = |more: Value| {
+            let mut codes = json!({ "operator": "In", "values": [1, 2] });
+            more.as_object().unwrap().iter().for_each(|(field, value)| codes[field] = value.clone());
+            json!({ "podFailurePolicy": { "rules": [{ "action": "Ignore", "onExitCodes": codes }] } })
+        };
+        let rule = |rule: Value| json!({ "podFailurePolicy": { "rules": [rule] } });
+        let pattern = json!([{ "type": "DisruptionTarget", "status": "True" }]);
+        let at = "spec.podFailurePolicy.rules[0]";
+        let table = [
+            (codes(json!({})), vec![]),
+            (codes(json!({ "containerName": "c" })), vec![]),
+            (codes(json!({ "containerName": "d" })), vec![format!("{at}.onExitCodes.containerName")]),
+            (codes(json!({ "values": [] })), vec![format!("{at}.onExitCodes.values")]),
+            (codes(json!({ "values": [2, 1] })), vec![format!("{at}.onExitCodes.values")]),
+            (codes(json!({ "values": [0, 1] })), vec![format!("{at}.onExitCodes.values[0]")]),
+            (codes(json!({ "operator": "NotIn", "values": [0, 1] })), vec![]),
+            (codes(json!({ "values": [1, 1] })), vec![format!("{at}.onExitCodes.values[1]")]),
+            (codes(json!({ "operator": "Of" })), vec![format!("{at}.onExitCodes.operator")]),
+            (rule(json!({ "action": "Count", "onPodConditions": pattern })), vec![]),
+            (rule(json!({ "action": "FailIndex", "onPodConditions": pattern })), vec![format!("{at}.action")]),
+            (rule(json!({ "action": "Count" })), vec![at.to_owned()]),
+            (
+                rule(json!({ "action": "Count", "onPodConditions": [{ "type": "a", "status": "Maybe" }] })),
+                vec![format!("{at}.onPodConditions[0].status")],
+            ),
+        ];
+        for (spec, expected) in table {
+            assert_eq!(fields(&errors(job(&spec))), expected, "{spec}");
+        }
+        let mut both = codes(json!({}));
+        both["podReplacementPolicy"] = json!("TerminatingOrFailed");
+        assert_eq!(fields(&errors(job(&both))), ["spec.podReplacementPolicy"]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_indexes_is_named() {
+        let table = [
+            (json!({ "backoffLimitPerIndex": 1, "maxFailedIndexes": 2 }), vec![]),
+            (json!({ "backoffLimitPerIndex": 1, "maxFailedIndexes": 6 }), vec!["spec.maxFailedIndexes"]),
+            (json!({ "maxFailedIndexes": 2 }), vec!["spec.backoffLimitPerIndex"]),
+            (json!({ "backoffLimitPerIndex": 1, "completions": 200_000 }), vec!["spec.maxFailedIndexes"]),
+            (json!({ "successPolicy": { "rules": [{ "succeededCount": 5 }] } }), vec![]),
+            (
+                json!({ "successPolicy": { "rules": [{ "succeededCount": 6 }] } }),
+                vec!["spec.successPolicy.rules[0].succeededCount"],
+            ),
+            (json!({ "successPolicy": { "rules": [{}] } }), vec!["spec.successPolicy.rules[0]"]),
+            (json!({ "successPolicy": { "rules": [] } }), vec!["spec.successPolicy.rules"]),
+            (json!({ "successPolicy": { "rules": [{ "succeededIndexes": "0,2-4" }] } }), vec![]),
+            (
+                json!({ "successPolicy": { "rules": [{ "succeededIndexes": "0,2-5" }] } }),
+                vec!["spec.successPolicy.rules[0].succeededIndexes"],
+            ),
+            (
+                json!({ "successPolicy": { "rules": [{ "succeededIndexes": "2,1" }] } }),
+                vec!["spec.successPolicy.rules[0].succeededIndexes"],
+            ),
+            (
+                json!({ "successPolicy": { "rules": [{ "succeededIndexes": "a" }] } }),
+                vec!["spec.successPolicy.rules[0].succeededIndexes"],
+            ),
+            (
+                json!({ "successPolicy": { "rules": [{ "succeededIndexes": "1,2", "succeededCount": 3 }] } }),
+                vec!["spec.successPolicy.rules[0].succeededCount"],
+            ),
+        ];
+        for (spec, expected) in table {
+            let mut whole = json!({ "completionMode": "Indexed", "completions": 5, "parallelism": 1 });
+            spec.as_object().unwrap().iter().for_each(|(field, value)| whole[field] = value.clone());
+            assert_eq!(fields(&errors(job(&whole))), expected, "{spec}");
+        }
+        let mut long = job(&json!({ "completionMode": "Indexed", "completions": 11 }));
+        long["metadata"]["name"] = Value::from("x".repeat(61));
+        assert_eq!(fields(&errors(long)), ["metadata.name"]);
     }
 
     #[test]

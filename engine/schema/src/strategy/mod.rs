@@ -23,7 +23,6 @@ mod pod;
 mod quota;
 mod roles;
 mod rules;
-mod schedule;
 mod scheduling;
 mod service;
 mod signing;
@@ -73,6 +72,11 @@ pub trait Strategy: Send + Sync {
     /// The seconds of grace a deletion grants when `asked` were asked for: `None` for kinds that are deleted at once,
     /// `Some(0)` for an object of a graceful kind that need not wait.
     fn graceful_deletion(&self, _object: &Value, _asked: Option<i64>) -> Option<i64> {
+        None
+    }
+
+    /// A kind whose dependents outlive it unless a deletion says otherwise: the warning that goes with that.
+    fn orphans(&self) -> Option<&'static str> {
         None
     }
 }
@@ -142,6 +146,10 @@ impl Strategy for Builtin {
 
     fn generations(&self) -> Generations {
         self.0.generations()
+    }
+
+    fn orphans(&self) -> Option<&'static str> {
+        self.0.orphans()
     }
 
     fn graceful_deletion(&self, object: &Value, asked: Option<i64>) -> Option<i64> {

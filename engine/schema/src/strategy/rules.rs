@@ -289,6 +289,8 @@ pub(crate) struct Declared {
     pub(super) more: fn(&Value, Option<&Value>, &mut Vec<FieldError>),
     /// Rules for a write of the status.
     pub(super) status_rules: &'static [Rule],
+    /// What to warn of when dependents outlive an object because nobody said otherwise; nothing where they do not.
+    pub(super) orphans: Option<&'static str>,
 }
 
 /// Which changes of an object count as a new generation.
@@ -337,6 +339,7 @@ impl Declared {
         rules: &[],
         more: |_, _, _| {},
         status_rules: &[],
+        orphans: None,
     };
 
     /// A kind whose `spec` says what to do and whose `status` says how it goes.
@@ -348,6 +351,10 @@ impl Declared {
 }
 
 impl Strategy for Declared {
+    fn orphans(&self) -> Option<&'static str> {
+        self.orphans
+    }
+
     fn default(&self, object: &mut Value) {
         fill(self.defaults, object);
         (self.fill)(object);
