@@ -54,11 +54,11 @@ impl Instance {
     /// The name under which the instance keeps its runtime files, interfaces, cgroups and tables.
     pub fn id(&self) -> Result<String> {
         let home = self.home().canonicalize()?.display().to_string();
-        let folders = std::fs::read_dir("/run/shipway")?.filter_map(Result::ok);
+        let folders = std::fs::read_dir("/run/shipway/homes")?.filter_map(Result::ok);
         let mut ids = folders.map(|entry| entry.file_name().to_string_lossy().into_owned());
         let is_ours =
-            |id: &String| std::fs::read_to_string(format!("/run/shipway/{id}/home")).is_ok_and(|it| it == home);
-        ids.find(is_ours).context("no runtime folder names this home")
+            |id: &String| std::fs::read_to_string(format!("/run/shipway/homes/{id}")).is_ok_and(|it| it == home);
+        ids.find(is_ours).context("nothing tells of this home")
     }
 
     /// A `shipway` command on this instance.
