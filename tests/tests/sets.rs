@@ -96,7 +96,7 @@ fn a_stateful_set_rolls_out_undoes_and_shrinks_in_order() -> Result<()> {
     ensure!(again.contains("already matches revision 3"), "{again}");
 
     cluster.run("scale statefulset/db --replicas=1")?;
-    wait_for("one pod to be left", Duration::from_secs(60), || {
+    wait_for("one pod to be left", Duration::from_mins(1), || {
         let left = cluster.pods("db")?;
         ensure!(left.iter().enumerate().all(|(number, name)| *name == format!("db-{number}")), "{left:?}");
         Ok(left.len() == 1)
@@ -128,7 +128,7 @@ fn a_daemon_set_rolls_over_and_back() -> Result<()> {
 
     // A label that no node has.
     cluster.run(r#"patch daemonset/agent -p={"spec":{"template":{"spec":{"nodeSelector":{"disk":"fast"}}}}}"#)?;
-    wait_for("the pod to leave", Duration::from_secs(60), || Ok(cluster.pods("agent")?.is_empty()))?;
+    wait_for("the pod to leave", Duration::from_mins(1), || Ok(cluster.pods("agent")?.is_empty()))?;
     let counts =
         cluster.run("get daemonset/agent -o jsonpath={.status.desiredNumberScheduled}{.status.numberReady}")?;
     ensure!(counts == "00", "{counts}");

@@ -18,7 +18,7 @@ async fn places(cluster: &Cluster) -> Vec<String> {
     places
 }
 
-async fn taint(cluster: &Cluster, node: &str, taints: Value) {
+async fn taint(cluster: &Cluster, node: &str, taints: &Value) {
     cluster.patch::<Node>(node, json!({"spec": {"taints": taints}})).await;
     cluster.settle().await;
 }
@@ -99,7 +99,7 @@ fn a_required_affinity_limits_the_nodes() {
 fn a_taint_against_scheduling_keeps_the_pods_that_are_there() {
     Cluster::builder().nodes(2).run(async |cluster| {
         daemon_up(&cluster, &json!({})).await;
-        taint(&cluster, "node-1", json!([{"key": "own", "effect": "NoSchedule"}])).await;
+        taint(&cluster, "node-1", &json!([{"key": "own", "effect": "NoSchedule"}])).await;
         assert_eq!(places(&cluster).await, ["node-0", "node-1"]);
         let status = daemon_status(&cluster).await;
         assert_eq!((status.desired_number_scheduled, status.number_misscheduled), (1, 1));
@@ -120,10 +120,10 @@ fn a_taint_against_execution_ends_pods_that_do_not_tolerate_it() {
         tolerant["spec"]["template"]["metadata"]["labels"] = json!({"app": "tolerant"});
         cluster.apply(tolerant).await;
         cluster.settle().await;
-        taint(&cluster, "node-1", json!([{"key": "own", "effect": "NoExecute"}])).await;
+        taint(&cluster, "node-1", &json!([{"key": "own", "effect": "NoExecute"}])).await;
         assert_eq!(places(&cluster).await, ["node-0"]);
         assert_eq!(pods(&cluster, "tolerant").await.len(), 2);
-        taint(&cluster, "node-1", json!(null)).await;
+        taint(&cluster, "node-1", &json!(null)).await;
         assert_eq!(places(&cluster).await, ["node-0", "node-1"]);
     });
 }

@@ -26,15 +26,15 @@ async fn served(cluster: &Cluster) -> usize {
     nodes.len()
 }
 
-fn spec(bounds: &Value, template: Value) -> Value {
+fn spec(bounds: &Value, template: &Value) -> Value {
     json!({"updateStrategy": rolling(bounds), "template": template})
 }
 
 /// Updates from `app:1` to `app:2` on six nodes and never leaves so many unserved; at some moment as many are.
-fn plays_within(bounds: Value, unserved: usize) {
+fn plays_within(bounds: &Value, unserved: usize) {
     Cluster::builder().nodes(6).run(async |cluster| {
-        daemon_up(&cluster, &spec(&bounds, agent("app:1"))).await;
-        cluster.apply(daemon(&spec(&bounds, agent("app:2")))).await;
+        daemon_up(&cluster, &spec(bounds, &agent("app:1"))).await;
+        cluster.apply(daemon(&spec(bounds, &agent("app:2")))).await;
         let most = async |cluster: &Cluster| served(cluster).await == 6 - unserved;
         cluster.until("as many as may be are away", MINUTE, most).await;
         let within = async |cluster: &Cluster| served(cluster).await >= 6 - unserved;
@@ -46,25 +46,25 @@ fn plays_within(bounds: Value, unserved: usize) {
 
 #[test]
 fn one_node_at_a_time_is_updated() {
-    plays_within(json!({"maxUnavailable": 1}), 1);
+    plays_within(&json!({"maxUnavailable": 1}), 1);
 }
 
 #[test]
 fn several_nodes_at_a_time_may_be_updated() {
-    plays_within(json!({"maxUnavailable": 3}), 3);
+    plays_within(&json!({"maxUnavailable": 3}), 3);
 }
 
 #[test]
 fn a_share_of_the_nodes_is_rounded_up() {
-    plays_within(json!({"maxUnavailable": "20%"}), 2);
+    plays_within(&json!({"maxUnavailable": "20%"}), 2);
 }
 
 #[test]
 fn a_surge_leaves_no_node_unserved_and_none_with_more_than_two() {
     Cluster::builder().nodes(4).run(async |cluster| {
         let bounds = json!({"maxSurge": 1, "maxUnavailable": 0});
-        daemon_up(&cluster, &spec(&bounds, agent("app:1"))).await;
-        cluster.apply(daemon(&spec(&bounds, agent("app:2")))).await;
+        daemon_up(&cluster, &spec(&bounds, &agent("app:1"))).await;
+        cluster.apply(daemon(&spec(&bounds, &agent("app:2")))).await;
         let within = async |cluster: &Cluster| {
             let mut by_node = BTreeMap::<String, usize>::new();
             for pod in pods(cluster, "agent").await.iter().filter(|pod| !node(pod).is_empty() && !is_ending(pod)) {
@@ -98,14 +98,14 @@ fn on_delete_only_deleted_pods_are_updated() {
 fn a_broken_update_stops_at_what_may_be_unavailable() {
     Cluster::builder().nodes(4).run(async |cluster| {
         let bounds = json!({"maxUnavailable": 2});
-        daemon_up(&cluster, &spec(&bounds, agent("app:1"))).await;
+        daemon_up(&cluster, &spec(&bounds, &agent("app:1"))).await;
         let broken = template("agent", "app:2", &json!({"sim/waiting": "ImagePullBackOff"}));
-        daemon_up(&cluster, &spec(&bounds, broken)).await;
+        daemon_up(&cluster, &spec(&bounds, &broken)).await;
         assert_eq!(served(&cluster).await, 2);
         let status = daemon_status(&cluster).await;
         assert_eq!((status.updated_number_scheduled, status.number_unavailable), (Some(2), Some(2)));
         // The next one replaces what is broken first.
-        daemon_up(&cluster, &spec(&bounds, agent("app:3"))).await;
+        daemon_up(&cluster, &spec(&bounds, &agent("app:3"))).await;
         assert_eq!((images(&cluster).await, served(&cluster).await), (vec!["app:3".to_owned(); 4], 4));
     });
 }

@@ -117,7 +117,7 @@ fn ended_pods_are_replaced_failed_ones_with_back_off() {
     assert_eq!(acts(&json!({}), "a", &["a1:new,succeeded"], true), ["-a1 Succeeded"]);
 }
 
-fn rolling(unavailable: Value, surge: Value) -> Value {
+fn rolling(unavailable: &Value, surge: &Value) -> Value {
     let rolling = json!({"maxUnavailable": unavailable, "maxSurge": surge});
     json!({"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": rolling}})
 }
@@ -126,7 +126,7 @@ fn rolling(unavailable: Value, surge: Value) -> Value {
 fn an_update_takes_as_many_nodes_as_may_be_unavailable() {
     let old = &["a1:old,ready", "b1:old,ready", "c1:old,ready"][..];
     check(
-        &rolling(json!(1), json!(0)),
+        &rolling(&json!(1), &json!(0)),
         &[
             ("a b c", old, &["-a1"]),
             ("a b c", &["a1:old,ready,ending", "b1:old,ready", "c1:old,ready"], &[]),
@@ -139,14 +139,14 @@ fn an_update_takes_as_many_nodes_as_may_be_unavailable() {
             ("a b c", &["a1:new,ready", "b1:new,ready", "c1:new,ready"], &[]),
         ],
     );
-    check(&rolling(json!(2), json!(0)), &[("a b c", old, &["-a1", "-b1"])]);
-    check(&rolling(json!("34%"), json!(0)), &[("a b c", old, &["-a1", "-b1"])]);
-    check(&rolling(json!("100%"), json!(0)), &[("a b c", old, &["-a1", "-b1", "-c1"])]);
+    check(&rolling(&json!(2), &json!(0)), &[("a b c", old, &["-a1", "-b1"])]);
+    check(&rolling(&json!("34%"), &json!(0)), &[("a b c", old, &["-a1", "-b1"])]);
+    check(&rolling(&json!("100%"), &json!(0)), &[("a b c", old, &["-a1", "-b1", "-c1"])]);
 }
 
 #[test]
 fn an_update_waits_until_new_pods_are_available() {
-    let mut spec = rolling(json!(1), json!(0));
+    let mut spec = rolling(&json!(1), &json!(0));
     spec["minReadySeconds"] = json!(5);
     check(
         &spec,
@@ -163,7 +163,7 @@ fn on_delete_updates_nothing_by_itself() {
 #[test]
 fn a_surge_puts_new_pods_beside_old_ones() {
     check(
-        &rolling(json!(0), json!(1)),
+        &rolling(&json!(0), &json!(1)),
         &[
             ("a b", &["a1:old,ready", "b1:old,ready"], &["+a"]),
             ("a b", &["a1:old,ready", "a2:new", "b1:old,ready"], &[]),
@@ -178,7 +178,7 @@ fn a_surge_puts_new_pods_beside_old_ones() {
         ],
     );
     let old = &["a1:old,ready", "b1:old,ready", "c1:old,ready"];
-    check(&rolling(json!(0), json!("50%")), &[("a b c", old, &["+a", "+b"])]);
+    check(&rolling(&json!(0), &json!("50%")), &[("a b c", old, &["+a", "+b"])]);
 }
 
 #[test]
