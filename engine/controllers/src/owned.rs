@@ -18,8 +18,9 @@ use crate::Key;
 #[derive(Default)]
 pub(crate) struct Unseen(Mutex<HashMap<String, Awaited>>);
 
-/// How long a change may stay unseen before it is given up: it came and went before it was noted.
-pub(crate) const UNSEEN_LIMIT: Duration = Duration::from_secs(10);
+/// How long a change may stay unseen before it is given up: it came and went before it was noted. Much longer than a broken
+/// watch takes to come back, or what it did not show yet would be done again.
+pub(crate) const UNSEEN_LIMIT: Duration = Duration::from_mins(5);
 
 struct Awaited {
     by: Key,

@@ -168,13 +168,14 @@ impl Model {
         let Some(object) = self.read::<Replicated>(key, value) else { return };
         self.present.insert(key.to_owned(), object.metadata.uid.clone());
         let history = self.asked.entry(object.metadata.uid.clone()).or_default();
-        let same = history.last().is_some_and(|(_, last)| {
-            (last.spec.most(), last.spec.fewest()) == (object.spec.most(), object.spec.fewest())
-        });
-        if !same {
-            history.push((Instant::now(), object));
-        } else if let Some((_, last)) = history.last_mut() {
-            *last = object;
+        let before = history.last().map(|(_, last)| (last.spec.most(), last.spec.fewest()));
+        let after = (object.spec.most(), object.spec.fewest());
+        match history.last_mut() {
+            Some((_, last)) if before == Some(after) => *last = object.clone(),
+            _ => history.push((Instant::now(), object.clone())),
+        }
+        if key.starts_with(REPLICA_SETS) && before.is_none_or(|before| before.0 < after.0) {
+            self.grew(&object);
         }
     }
 
@@ -249,20 +250,34 @@ impl Model {
         i64::try_from(pods.count()).unwrap_or(i64::MAX)
     }
 
-    /// Never more than asked for and, of a deployment, what may be there beside it. Of one that is gone a controller may not
-    /// know yet: what it makes is removed with it.
+    /// Never more than the replica set was asked for. Of one that is gone a controller may not know yet: what it makes is
+    /// removed with it.
     fn created(&mut self, key: &str, pod: &Pod) {
         let slack = self.cluster.gate().forgotten_since(Instant::now() - STALE);
         let slack = i64::try_from(slack).unwrap_or(i64::MAX);
-        for root in self.roots(pod) {
-            let Some(most) = self.recently(&root, |object| object.spec.most()).into_iter().max() else { continue };
-            let there = self.counted(&root, Pod::is_live);
-            if there > most.saturating_add(slack) && self.is_there(&root) {
-                let (kind, name) = self.named(&root);
-                self.break_rule(format!(
-                    "with pod {key} {kind} {name} has {there} pods, and at most {most} were asked for"
-                ));
-            }
+        let Some(root) = self.roots(pod).into_iter().next() else { return };
+        let Some(most) = self.recently(&root, |object| object.spec.most()).into_iter().max() else { return };
+        let there = self.counted(&root, Pod::is_live);
+        if there > most.saturating_add(slack) && self.is_there(&root) {
+            let (kind, name) = self.named(&root);
+            let what = format!("with pod {key} {kind} {name} has {there} pods, and at most {most} were asked for");
+            self.break_rule(what);
+        }
+    }
+
+    /// A deployment asks its replica sets together for no more than it was asked for and may have beside it. Pods of one
+    /// may still be on their way out while those of another come.
+    fn grew(&mut self, set: &Replicated) {
+        let Some(owner) = set.metadata.controller().map(|owner| owner.uid.clone()) else { return };
+        let Some(most) = self.recently(&owner, |object| object.spec.most()).into_iter().max() else { return };
+        let last = |uid: &String| self.asked.get(uid).and_then(|history| history.last()).map(|(_, last)| last);
+        let sets = self.present.values().filter_map(last);
+        let own = sets.filter(|set| set.metadata.controller().is_some_and(|it| it.uid == owner));
+        let sum: i64 = own.map(|set| set.spec.replicas).sum();
+        if sum > most && self.is_there(&owner) {
+            let (kind, name) = self.named(&owner);
+            let what = format!("{kind} {name} asks its replica sets for {sum} pods, and at most {most} were asked for");
+            self.break_rule(what);
         }
     }
 
