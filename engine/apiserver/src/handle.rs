@@ -3,6 +3,7 @@
 //! The only place that turns a failure or a panic into a reply.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -82,7 +83,7 @@ async fn answered(
     let (request, record) = audit::begin(&server, identity.as_deref(), request);
     let profiled = identity.clone().filter(|_| server.profiler().is_active());
     let work = AssertUnwindSafe(route(server.clone(), identity, request, stop, &asked)).catch_unwind();
-    let (ended, busy) = profile::timed(profiled.is_some(), work.instrument(trace.span())).await;
+    let (ended, busy) = profile::timed(profiled.is_some(), pin!(work.instrument(trace.span()))).await;
     let mut response = match ended {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => reply::failure(&error),

@@ -62,12 +62,15 @@ impl Asked {
         }
     }
 
-    /// What was asked for, as people say it; empty for what is no resource.
+    /// What was asked for, as people say it.
     pub(crate) fn words(&self) -> String {
         let Self { verb, group, resource, subresource, .. } = self;
+        if resource.is_empty() {
+            return "what is no resource of ours".to_owned();
+        }
         let below = if subresource.is_empty() { String::new() } else { format!("/{subresource}") };
         let of = if group.is_empty() { String::new() } else { format!(".{group}") };
-        format!("{verb} {resource}{of}{below}").trim().to_owned()
+        format!("{verb} {resource}{of}{below}")
     }
 
     fn answered(self, code: u16) -> Answered {

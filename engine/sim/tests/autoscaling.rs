@@ -384,3 +384,27 @@ fn the_first_version_scales_by_the_processor() {
         cluster.until("two", 2 * MINUTE, async |cluster| replicas(cluster).await == 2).await;
     });
 }
+
+#[test]
+fn what_containers_use_is_told_of_pods_and_of_their_node() {
+    Cluster::builder().nodes(2).run(async |cluster| {
+        cluster.apply(web(4, &json!({"sim/cpu": "200m", "sim/memory": "64Mi"}))).await;
+        cluster.settle().await;
+        let list = async |plural: &str| {
+            let path = format!("/apis/metrics.k8s.io/v1beta1/{plural}");
+            cluster.call(http::Method::GET, &path, "", &json!(null)).await.unwrap()["items"].take()
+        };
+        let nodes = list("nodes").await;
+        let usage: Vec<_> = nodes.as_array().unwrap().iter().map(|node| node["usage"].clone()).collect();
+        assert_eq!(
+            usage,
+            [json!({"cpu": "400000000n", "memory": "128Mi"}), json!({"cpu": "400000000n", "memory": "128Mi"})]
+        );
+        assert_eq!(list("namespaces/default/pods").await.as_array().unwrap().len(), 4);
+        cluster.stop_node("node-1");
+        assert_eq!(list("nodes").await.as_array().unwrap().len(), 1);
+        assert_eq!(list("pods").await.as_array().unwrap().len(), 2, "those of the node that answers");
+        cluster.start_node("node-1");
+        assert_eq!(list("pods").await[0]["containers"][0]["usage"], json!({"cpu": "200000000n", "memory": "64Mi"}));
+    });
+}

@@ -8,7 +8,7 @@ mod process;
 
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -90,9 +90,10 @@ impl Profiler {
     }
 }
 
-/// Runs a future to its end, and says how long it was worked on if that is wanted.
-pub(crate) async fn timed<F: Future>(wanted: bool, future: F) -> (F::Output, Duration) {
-    let (mut future, mut busy) = (pin!(future), Duration::ZERO);
+/// Runs a future to its end, and says how long it was worked on if that is wanted. Pinned by the caller, so that a large one
+/// is held once.
+pub(crate) async fn timed<F: Future>(wanted: bool, mut future: Pin<&mut F>) -> (F::Output, Duration) {
+    let mut busy = Duration::ZERO;
     if !wanted {
         return (future.await, busy);
     }
@@ -155,7 +156,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(50)).await;
             7
         };
-        let (output, busy) = timed(true, work).await;
+        let (output, busy) = timed(true, std::pin::pin!(work)).await;
         assert_eq!(output, 7);
         assert!((Duration::from_millis(5)..Duration::from_millis(45)).contains(&busy), "{busy:?}");
     }

@@ -250,7 +250,8 @@ fn request(pod: &Pod, resource: &str, container: Option<&str>) -> Result<i64, St
     if names.is_empty() {
         return Err(format!("missing request for {resource} in Pod {}", pod.name_any()));
     }
-    names.into_iter().map(|name| kept.get(name).copied().flatten().ok_or_else(|| missing(name))).sum()
+    let amounts = names.into_iter().map(|name| kept.get(name).copied().flatten().ok_or_else(|| missing(name)));
+    Ok(replicas::sum(amounts.collect::<Result<Vec<_>, _>>()?.into_iter()))
 }
 
 #[cfg(test)]

@@ -96,7 +96,7 @@ impl Memory {
         let up = rules.direction == Direction::Up;
         let proposals = rules.policies.iter().map(|policy| {
             let recent = self.changed.iter().filter(|(at, _)| now.duration_since(*at) < seconds(policy.period_seconds));
-            let began = current - recent.map(|(_, by)| by).sum::<i32>();
+            let began = recent.fold(current, |began, (_, by)| began.saturating_sub(*by));
             let value = if up { policy.value } else { policy.value.saturating_neg() };
             if policy.type_ == "Pods" { began.saturating_add(value) } else { percent(began, value, up) }
         });

@@ -79,15 +79,17 @@ pub(super) fn by_utilization(
     let groups = grouped(present, samples, resource == "cpu")?;
     let known = |values: &BTreeMap<String, i64>| {
         let pairs = values.iter().filter_map(|(pod, value)| Some((*value, *requests.get(pod)?)));
-        pairs.fold((0, 0, 0), |(used, asked, count), (value, request)| (used + value, asked + request, count + 1))
+        pairs.fold((0_i64, 0_i64, 0_i64), |(used, asked, count), (value, request)| {
+            (used.saturating_add(value), asked.saturating_add(request), count + 1)
+        })
     };
     let share = |values: &BTreeMap<String, i64>| match known(values) {
         (_, 0, _) => Err("no metrics returned matched known pods".to_owned()),
-        (used, asked, _) => Ok(i32::try_from(used * 100 / asked).unwrap_or(i32::MAX)),
+        (used, asked, _) => Ok(i32::try_from(used.saturating_mul(100) / asked).unwrap_or(i32::MAX)),
     };
     let utilization = share(&groups.values)?;
     let (used, _, count) = known(&groups.values);
-    let full = |pod: &str| requests.get(pod).map_or(0, |request| request * i64::from(target.max(100)) / 100);
+    let full = |pod: &str| requests.get(pod).map_or(0, |request| request.saturating_mul(target.max(100).into()) / 100);
     let ratio = |values: &BTreeMap<String, i64>| Ok(f64::from(share(values)?) / f64::from(target));
     let replicas = wished(present, groups, ratio, full)?;
     Ok(Averaged { replicas, average: used / count, utilization: Some(utilization) })
@@ -100,7 +102,9 @@ pub(super) fn by_average(
     (target, resource): (i64, &str),
 ) -> Result<Averaged, String> {
     let groups = grouped(present, samples, resource == "cpu")?;
-    let mean = |values: &BTreeMap<String, i64>| values.values().sum::<i64>() / i64::try_from(values.len()).unwrap_or(1);
+    let mean = |values: &BTreeMap<String, i64>| {
+        sum(values.values().copied()) / i64::try_from(values.len()).unwrap_or(i64::MAX).max(1)
+    };
     let average = mean(&groups.values);
     let replicas = wished(present, groups, |values| Ok(quotient(mean(values), target)), |_| target)?;
     Ok(Averaged { replicas, average, utilization: None })
@@ -196,6 +200,11 @@ fn begins(pod: &Pod, sample: &Sample, now: Timestamp) -> bool {
 
 fn condition(pod: &Pod) -> Option<&PodCondition> {
     pod.status.as_ref()?.conditions.as_ref()?.iter().find(|one| one.type_ == "Ready")
+}
+
+/// The sum, or the most that can be held: figures come from anywhere.
+pub(super) fn sum(values: impl Iterator<Item = i64>) -> i64 {
+    values.fold(0, i64::saturating_add)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "15 digits are enough for a ratio")]

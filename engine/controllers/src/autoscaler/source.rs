@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::figures::read;
-use super::replicas::{Sample, Samples};
+use super::replicas::{Sample, Samples, sum};
 
 const CUSTOM: &str = "custom.metrics.k8s.io";
 const EXTERNAL: &str = "external.metrics.k8s.io";
@@ -157,7 +157,7 @@ impl Source<'_> {
         if list.items.is_empty() {
             return Err(unable("external", "no metrics returned"));
         }
-        Ok(list.items.iter().filter_map(|value| read(&value.value)).sum())
+        Ok(sum(list.items.iter().filter_map(|value| read(&value.value))))
     }
 
     /// The version in which somebody serves the group.
@@ -190,7 +190,7 @@ fn sample(pod: PodMetrics, resource: &str, container: Option<&str>) -> Option<(S
     let counts = |own: &&ContainerMetrics| container.is_none_or(|name| name == own.name);
     let values: Vec<i64> =
         pod.containers.iter().filter(counts).map(|own| read(own.usage.get(resource)?)).collect::<Option<_>>()?;
-    let value = values.into_iter().reduce(|sum, one| sum.saturating_add(one))?;
+    let value = (!values.is_empty()).then(|| sum(values.into_iter()))?;
     let window = pod.window.parse().unwrap_or(MINUTE);
     Some((pod.metadata.name, Sample { value, at: pod.timestamp, window }))
 }

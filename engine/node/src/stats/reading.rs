@@ -67,10 +67,14 @@ pub(crate) struct Device {
     pub(crate) sent: (u64, u64),
 }
 
-/// The filesystem of the instance's folder: bytes and inodes in all and free.
+/// The filesystem of the instance's folder.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Disk {
+    /// Bytes in all, and what of them is used.
     pub(crate) bytes: (u64, u64),
+    /// Bytes that programs may still have; some are kept back for the system.
+    pub(crate) available: u64,
+    /// Inodes in all and free.
     pub(crate) inodes: (u64, u64),
 }
 
@@ -177,7 +181,9 @@ fn node(home: &Path) -> NodeReading {
 fn disk(home: &Path) -> Option<Disk> {
     let disk = rustix::fs::statvfs(home).ok()?;
     let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-    Some(Disk { bytes: (bytes(disk.f_blocks), bytes(disk.f_bavail)), inodes: (disk.f_files, disk.f_ffree) })
+    let used = bytes(disk.f_blocks.saturating_sub(disk.f_bfree));
+    let inodes = (disk.f_files, disk.f_ffree);
+    Some(Disk { bytes: (bytes(disk.f_blocks), used), available: bytes(disk.f_bavail), inodes })
 }
 
 /// The nanoseconds that all processors were busy since the machine started: proc_stat(5), without idle and waiting times;

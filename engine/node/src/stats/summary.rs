@@ -115,12 +115,12 @@ fn add_network(document: &mut Value, at: Timestamp, device: Option<&Device>) {
 }
 
 fn filesystem(at: Timestamp, disk: &Disk) -> Value {
-    let ((bytes, bytes_free), (inodes, inodes_free)) = (disk.bytes, disk.inodes);
+    let ((bytes, used), (inodes, inodes_free)) = (disk.bytes, disk.inodes);
     json!({
         "time": at.to_string(),
         "capacityBytes": bytes,
-        "availableBytes": bytes_free,
-        "usedBytes": bytes.saturating_sub(bytes_free),
+        "availableBytes": disk.available,
+        "usedBytes": used,
         "inodes": inodes,
         "inodesFree": inodes_free,
         "inodesUsed": inodes.saturating_sub(inodes_free),

@@ -194,3 +194,16 @@ fn what_all_share_is_divided_among_the_ready_ones() {
     }
     assert_eq!(by_share(&none, 25_000, 10_000, 0), 3);
 }
+
+#[test]
+fn figures_without_measure_break_nothing() {
+    let most = i64::MAX;
+    let wished = utilization(many(2), &[most, most], 1).unwrap();
+    assert_eq!((wished.replicas, wished.utilization), (i32::MAX, Some(i32::MAX)));
+    let pods = pods(many(2));
+    let present = present(&pods);
+    assert_eq!(by_average(&present, &samples(&[most, most]), (1, "")).unwrap().replicas, i32::MAX);
+    assert_eq!(by_total(&present, most, 1), i32::MAX);
+    assert_eq!(by_share(&present, most, 1, 0), i32::MAX);
+    assert_eq!(by_share(&present, 0, 1, 0), 0);
+}
