@@ -10,7 +10,7 @@ use crate::cache::{Cache, Table};
 use crate::derived::Derived;
 use crate::error::{About, ApiError};
 use crate::identity::{Identity, MASTERS};
-use crate::nodes::Graph;
+use crate::nodes::{self, Graph};
 use crate::rbac::{self, Granted, Index, Rule};
 
 /// What a request wants to do.
@@ -24,12 +24,20 @@ pub(crate) struct Attributes<'a> {
     pub(crate) name: &'a str,
     /// The field selector of a list or watch.
     pub(crate) fields: &'a str,
+    /// The label selector of a list or watch.
+    pub(crate) labels: &'a str,
 }
 
 impl Attributes<'_> {
     /// Whether only objects with that value of the field are asked for.
     pub(crate) fn selects(&self, field: &str, value: &str) -> bool {
         selected(self.fields, field) == Some(value)
+    }
+
+    /// Whether only objects with that value of the label are asked for.
+    fn selects_label(&self, label: &str, value: &str) -> bool {
+        // A set has commas of its own.
+        !self.labels.contains('(') && selected(self.labels, label) == Some(value)
     }
 }
 
@@ -93,14 +101,19 @@ impl Authorizer {
 
     fn node_may(&self, cache: &Cache, node: &str, asked: &Attributes<'_>) -> bool {
         self.pods.read(cache, |graph| match (asked.group, asked.resource, asked.subresource) {
+            ("", "persistentvolumes", "") if matches!(asked.verb, "list" | "watch") => {
+                asked.selects_label(nodes::KEEPER, node)
+            }
             ("", "persistentvolumes", "") => {
                 let volume = self.volumes.as_ref().and_then(|table| table.get(asked.name));
-                asked.verb == "get"
-                    && volume.is_some_and(|volume| {
-                        let claim = &volume.value()["spec"]["claimRef"];
-                        let text = |key: &str| claim[key].as_str().unwrap_or_default().to_owned();
-                        graph.claims(node, &text("namespace"), &text("name"))
-                    })
+                volume.is_some_and(|volume| {
+                    let volume = volume.value();
+                    let text = |key: &str| volume["spec"]["claimRef"][key].as_str().unwrap_or_default().to_owned();
+                    let claimed = || graph.claims(node, &text("namespace"), &text("name"));
+                    // Whoever keeps a volume's folder says when it is gone.
+                    let kept = volume["metadata"]["labels"][nodes::KEEPER] == *node;
+                    (asked.verb == "get" && (kept || claimed())) || (asked.verb == "patch" && kept)
+                })
             }
             _ => graph.allows(node, &self.node_rules, asked),
         })

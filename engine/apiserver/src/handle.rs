@@ -198,6 +198,7 @@ pub(crate) fn verb(method: &Method, target: &ResourcePath, query: &Query) -> Res
 fn attributes<'a>(target: &'a ResourcePath, verb: &'static str, query: &'a Query) -> Attributes<'a> {
     let own_namespace = target.plural == "namespaces" && target.group.is_empty();
     let fields = query.get("fieldSelector").filter(|_| matches!(verb, "list" | "watch")).unwrap_or_default();
+    let labels = query.get("labelSelector").filter(|_| matches!(verb, "list" | "watch")).unwrap_or_default();
     // A list of one object is allowed to whom that object is allowed.
     let name = target.name.as_deref().or_else(|| authorize::selected(fields, "metadata.name")).unwrap_or_default();
     Attributes {
@@ -208,6 +209,7 @@ fn attributes<'a>(target: &'a ResourcePath, verb: &'static str, query: &'a Query
         namespace: target.namespace.as_deref().unwrap_or(if own_namespace { name } else { "" }),
         name,
         fields,
+        labels,
     }
 }
 

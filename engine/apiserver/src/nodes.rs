@@ -14,6 +14,9 @@ use crate::rbac::Rule;
 /// Where nodes say that they are alive.
 const LEASES: &str = "kube-node-lease";
 
+/// The label that names the node which keeps a volume's folder.
+pub(crate) const KEEPER: &str = "shipway.dev/node";
+
 /// What a pod names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {

@@ -128,7 +128,7 @@ async fn apply(
             subresource: "",
             namespace: place.namespace.as_deref().unwrap_or_default(),
             name: &place.name,
-            fields: "",
+            ..authorize::Attributes::default()
         };
         authorize::check(&call.server, &call.identity, &attributes).await?;
         match create(call, place.clone(), merge(None)?, None).await {

@@ -133,7 +133,7 @@ async fn access(call: &Call, identity: &Identity, spec: &Value) -> Result<Value,
         authorizer.decide(
             cache,
             identity,
-            &Attributes { verb, group, resource, subresource, namespace, name, fields: "" },
+            &Attributes { verb, group, resource, subresource, namespace, name, ..Attributes::default() },
         )
     };
     Ok(match why {

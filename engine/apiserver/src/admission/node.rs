@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::{Operation, Request};
 use crate::error::ApiError;
 use crate::meta;
+use crate::nodes::KEEPER;
 
 /// The only labels with a name of the project's that a node may set on itself, beside those under [`OWN`].
 const LABELS: [&str; 11] = [
@@ -21,8 +22,7 @@ const LABELS: [&str; 11] = [
     "topology.kubernetes.io/region",
     "topology.kubernetes.io/zone",
 ];
-/// The label that names the node which keeps a volume's folder, and the finalizer that it takes away when the folder is gone.
-const KEEPER: &str = "shipway.dev/node";
+/// What a node takes away from a volume when its folder is gone.
 const FOLDER: &str = "shipway.dev/folder";
 /// Where labels are the node's own.
 const OWN: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];

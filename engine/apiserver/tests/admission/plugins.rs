@@ -69,6 +69,17 @@ async fn a_node_lets_go_of_the_volumes_that_it_keeps_and_changes_nothing_else() 
     assert_eq!(patch("alpha", json!({"spec": {"hostPath": {"path": "/"}}})).await, 403);
     assert_eq!(patch("alpha", json!({"metadata": {"labels": {"shipway.dev/node": "beta"}}})).await, 403);
     assert_eq!(patch("alpha", left).await, 200);
+    let list = async |node: &str, query: &str| {
+        let asked = crate::common::request("GET", &format!("/api/v1/persistentvolumes{query}"), "", "");
+        cluster.send(shipway_apiserver::Identity::node(node), asked).await.code.as_u16()
+    };
+    assert_eq!(list("alpha", "?labelSelector=shipway.dev%2Fnode%3Dalpha").await, 200);
+    for query in
+        ["", "?labelSelector=shipway.dev%2Fnode%3Dbeta", "?labelSelector=a%20notin%20(b,shipway.dev%2Fnode%3Dalpha,c)"]
+    {
+        assert_eq!(list("alpha", query).await, 403, "{query}");
+    }
+    assert_eq!((list("alpha", "/v").await, list("beta", "/v").await), (200, 403));
 }
 
 #[tokio::test]

@@ -174,7 +174,7 @@ impl Question {
             authorizer.decide_path(cache, &self.identity, verb, path)
         } else {
             let Self { group, resource, subresource, namespace, name, fields, .. } = self;
-            let asked = Attributes { verb, group, resource, subresource, namespace, name, fields };
+            let asked = Attributes { verb, group, resource, subresource, namespace, name, fields, labels: "" };
             authorizer.decide(cache, &self.identity, &asked)
         };
         Decision { allowed: why.is_some(), reason: why.map(|why| why.to_string()).unwrap_or_default() }
