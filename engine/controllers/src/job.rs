@@ -177,6 +177,9 @@ impl Runner {
 
     async fn make(&self, new: &[New], done: &Mutex<Done>) -> Result<(), kube::Error> {
         let Some((first, rest)) = new.split_first() else { return Ok(()) };
+        if !self.crew.is_still_there().await? {
+            return Ok(());
+        }
         // One first: where the API refuses it, it would refuse them all.
         self.make_one(*first, done).await?;
         stream::iter(rest).map(Ok).try_for_each_concurrent(AT_ONCE, |new| self.make_one(*new, done)).await

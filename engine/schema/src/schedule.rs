@@ -117,28 +117,31 @@ impl Calendar {
         let mut at = Timestamp::from_second(minute).ok()?.to_zoned(zone.clone());
         let end = at.year().saturating_add(YEARS_AHEAD);
         while at.year() <= end {
-            match self.step(&at)? {
-                None => return Some(at.timestamp()),
-                Some(later) => at = later,
+            if self.has(&at) {
+                return Some(at.timestamp());
             }
+            at = self.step(&at)?;
         }
         None
     }
 
-    /// The begin of what may fit next, where this minute does not; nothing at the end of time.
-    fn step(&self, at: &Zoned) -> Option<Option<Zoned>> {
+    fn has(&self, at: &Zoned) -> bool {
+        has(self.months, at.month()) && self.has_day(at) && has(self.hours, at.hour()) && has(self.minutes, at.minute())
+    }
+
+    /// The begin of what may fit next after a minute that does not; nothing at the end of time.
+    fn step(&self, at: &Zoned) -> Option<Zoned> {
+        let zone = || at.time_zone().clone();
         let later = if !has(self.months, at.month()) {
-            at.date().first_of_month().checked_add(1.month()).and_then(|date| date.to_zoned(at.time_zone().clone()))
+            at.date().first_of_month().checked_add(1.month()).and_then(|date| date.to_zoned(zone()))
         } else if !self.has_day(at) {
-            at.date().tomorrow().and_then(|date| date.to_zoned(at.time_zone().clone()))
-        } else if !has(self.hours, at.hour()) {
-            at.checked_add(SignedDuration::from_mins(i64::from(60 - at.minute())))
-        } else if !has(self.minutes, at.minute()) {
+            at.date().tomorrow().and_then(|date| date.to_zoned(zone()))
+        } else if has(self.hours, at.hour()) {
             at.checked_add(SignedDuration::from_mins(1))
         } else {
-            return Some(None);
+            at.checked_add(SignedDuration::from_mins(i64::from(60 - at.minute())))
         };
-        Some(Some(later.ok()?))
+        later.ok()
     }
 
     fn has_day(&self, at: &Zoned) -> bool {

@@ -1,6 +1,15 @@
 //! How many pods a job runs, and when it is complete.
 
-use super::*;
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::Job;
+use serde_json::json;
+use shipway_sim::Cluster;
+
+use super::{
+    MINUTE, TRACKING, active, counts, end_of, ended, events, holding, is_held, job, phase, pods, status, until_active,
+    with_job,
+};
 
 #[test]
 fn a_job_runs_one_pod_to_its_end_and_keeps_it() {

@@ -1,8 +1,13 @@
 //! Whatever crashes, each pod is counted once and none is made too many.
 
-use shipway_sim::Part;
+use std::time::Duration;
 
-use super::*;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+use shipway_sim::{Cluster, Part};
+
+use super::{HOUR, MINUTE, counts, end_of, ended, is_held, job, phase, pods, status, until_active, with_job};
 
 /// Runs a job of thirty pods, five at a time and every seventh of which fails, while a part crashes again and again.
 fn survives(part: Part, seed: u64) {

@@ -1,11 +1,14 @@
 //! Jobs by the clock. Every simulation begins at midnight, on the first of January 2030.
 
-use k8s_openapi::api::batch::v1::CronJob;
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use shipway_sim::Part;
+use serde_json::{Value, json};
+use shipway_sim::{Cluster, Part};
 
-use super::*;
+use super::{MINUTE, events, job, status};
 
 /// A cron job `tick` of a job like `work`.
 #[expect(clippy::needless_pass_by_value, reason = "the calls write json! in place")]

@@ -1,6 +1,12 @@
 //! Jobs that are deleted, cleaned away, or somebody else's.
 
-use super::*;
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::{Job, JobStatus};
+use serde_json::json;
+use shipway_sim::Cluster;
+
+use super::{HOUR, MINUTE, counts, end_of, ended, is_active, is_held, job, pods, status, until_active, with_job};
 
 async fn gone(cluster: &Cluster) {
     let gone = async |cluster: &Cluster| cluster.get::<Job>("work").await.is_none();

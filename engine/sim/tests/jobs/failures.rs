@@ -1,6 +1,15 @@
 //! What becomes of failures: tried again, counted, let pass, or the end of the job.
 
-use super::*;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+use shipway_sim::Cluster;
+
+use super::{
+    MINUTE, active, counts, end_of, ended, events, holding, is_active, job, made, phase, pods, status, until_active,
+    with_job,
+};
 
 /// A failure policy of rules on exit codes.
 fn on_exit(rules: &[(&str, i32)]) -> Value {

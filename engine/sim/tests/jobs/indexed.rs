@@ -2,7 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::*;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+use shipway_sim::Cluster;
+
+use super::{MINUTE, active, counts, end_of, ended, is_active, job, pods, status, until_active, with_job};
 
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 

@@ -1,6 +1,12 @@
 //! Jobs that are held for a while.
 
-use super::*;
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::Job;
+use serde_json::{Value, json};
+use shipway_sim::Cluster;
+
+use super::{MINUTE, active, counts, end_of, ended, events, holding, job, pods, status, until_active, with_job};
 
 #[test]
 fn a_suspended_job_makes_nothing_until_it_is_resumed() {
