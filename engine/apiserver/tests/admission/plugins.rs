@@ -66,7 +66,7 @@ async fn a_node_lets_go_of_the_volumes_that_it_keeps_and_changes_nothing_else() 
     let left = json!({"metadata": {"finalizers": ["a/b", "kubernetes.io/pv-protection"]}});
     assert_eq!(patch("beta", left.clone()).await, 403, "another node");
     assert_eq!(patch("alpha", json!({"metadata": {"finalizers": ["shipway.dev/folder"]}})).await, 403, "others' holds");
-    assert_eq!(patch("alpha", json!({"spec": {"hostPath": {"path": "/"}}})).await, 403);
+    assert_eq!(patch("alpha", json!({"spec": {"capacity": {"storage": "9Gi"}}})).await, 403);
     assert_eq!(patch("alpha", json!({"metadata": {"labels": {"shipway.dev/node": "beta"}}})).await, 403);
     assert_eq!(patch("alpha", left).await, 200);
     let list = async |node: &str, query: &str| {
