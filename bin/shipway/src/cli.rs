@@ -170,6 +170,9 @@ pub(crate) enum ImagesCommand {
         #[arg(required = true, value_name = "REFERENCE")]
         references: Vec<String>,
     },
+    /// Removes content that no name leads to any more. What runs goes on; an engine does the same from time to time.
+    #[command(after_help = "Example:\n  shipway images rm busybox:latest && shipway images prune")]
+    Prune,
 }
 
 #[derive(Args)]
@@ -227,6 +230,7 @@ mod tests {
         assert!(
             matches!(parsed(&["load", "-"]).command, Some(ImagesCommand::Load { file }) if file.as_os_str() == "-")
         );
+        assert!(matches!(parsed(&["prune"]).command, Some(ImagesCommand::Prune)));
         assert!(
             matches!(parsed(&["rm", "a", "b"]).command, Some(ImagesCommand::Rm { references }) if references.len() == 2)
         );

@@ -12,14 +12,21 @@ use crate::cli::{ImagesArgs, ImagesCommand, ListArgs};
 use crate::home::Home;
 use crate::output::{age, bytes, print_list, write_out};
 
-/// Lists, loads or removes.
+/// Lists, loads, removes or collects.
 pub(crate) fn images(home: &Home, args: &ImagesArgs) -> Result<()> {
     let store = Store::open(&home.path("content"))?;
     match &args.command {
         None => list(&store, &args.list),
         Some(ImagesCommand::Load { file }) => load(&store, file),
         Some(ImagesCommand::Rm { references }) => references.iter().try_for_each(|text| remove(&store, text)),
+        Some(ImagesCommand::Prune) => prune(&store),
     }
+}
+
+/// What was written a moment ago stays: somebody may be about to name it.
+fn prune(store: &Store) -> Result<()> {
+    let collected = store.collect()?;
+    write_out(&format!("Total reclaimed space: {}\n", bytes(collected.bytes)))
 }
 
 fn load(store: &Store, file: &Path) -> Result<()> {

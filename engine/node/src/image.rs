@@ -3,12 +3,12 @@
 //! One pull and one unpacking of the same image runs at a time, whoever asks. Images under `shipway.local/` exist
 //! nowhere else and are never asked for at a registry.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use shipway_oci::{Digest, Layers, Reference, Store};
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 
 /// Where images live that `shipway run` packed on this machine.
 const LOCAL_REGISTRY: &str = "shipway.local";
@@ -66,6 +66,9 @@ pub(crate) enum Told {
 /// An answer: the image or the waiting reason and its message; and what to tell.
 pub(crate) type Answer = (Result<Arc<Image>, (String, String)>, Vec<Told>);
 
+/// Images and whether somebody has them still.
+type Held = Vec<(Digest, Weak<Image>)>;
+
 type Flight<T> = Arc<OnceCell<Result<T, String>>>;
 
 /// The images of this machine.
@@ -75,11 +78,41 @@ pub(crate) struct Images {
     layers: Layers,
     unpacking: Arc<Mutex<HashMap<Digest, Flight<Arc<Image>>>>>,
     pulling: Arc<Mutex<HashMap<String, Flight<()>>>>,
+    /// Images that pods hold, started or not.
+    held: Arc<Mutex<Held>>,
+    /// Told when something was pulled.
+    pulled: Arc<Notify>,
 }
 
 impl Images {
     pub(crate) fn new(store: Store, layers: Layers) -> Self {
-        Self { store, layers, unpacking: Arc::default(), pulling: Arc::default() }
+        let (unpacking, pulling) = (Arc::default(), Arc::default());
+        Self { store, layers, unpacking, pulling, held: Arc::default(), pulled: Arc::default() }
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
+    /// Manifests and unpacked layers of the images that pods hold.
+    pub(crate) fn held(&self) -> (HashSet<Digest>, HashSet<Digest>) {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let living: Vec<(Digest, Arc<Image>)> =
+            held.iter().filter_map(|(digest, image)| Some((*digest, image.upgrade()?))).collect();
+        let layers = living.iter().flat_map(|(_, image)| &image.lowers);
+        (
+            living.iter().map(|(digest, _)| *digest).collect(),
+            layers.filter_map(|path| Layers::content_at(path)).collect(),
+        )
+    }
+
+    /// Resolves when something was pulled since the last time.
+    pub(crate) async fn pulled(&self) {
+        self.pulled.notified().await;
     }
 
     /// Finds `wanted`, pulling it when the policy asks for that.
@@ -180,6 +213,7 @@ impl Images {
             .await
             .clone();
         land(&self.pulling, &key);
+        self.pulled.notify_one();
         result
     }
 
@@ -198,6 +232,9 @@ impl Images {
         let named = Arc::make_mut(&mut image);
         named.name = reference.to_string();
         named.id = format!("{}@{digest}", repository(&named.name));
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|(_, image)| image.strong_count() > 0);
+        held.push((digest, Arc::downgrade(&image)));
         Ok(image)
     }
 }
@@ -215,9 +252,9 @@ fn land<K: Eq + std::hash::Hash, T>(flights: &Mutex<HashMap<K, Flight<T>>>, key:
     flights.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
 }
 
-fn is_local(reference: &Reference) -> bool {
-    let name = reference.to_string();
-    name.split('/').next() == Some(LOCAL_REGISTRY)
+/// Whether the image exists nowhere but on this machine.
+pub(crate) fn is_local(reference: &Reference) -> bool {
+    reference.registry() == LOCAL_REGISTRY
 }
 
 /// The reference without tag and digest.

@@ -11,6 +11,7 @@
 mod amount;
 mod backoff;
 mod capacity;
+mod collect;
 mod downward;
 mod environment;
 mod error;

@@ -20,7 +20,7 @@ use crate::machine::{Host, Machine, Sandbox};
 use crate::observed::{Observed, Stage};
 use crate::recover::{Run, recover};
 use crate::worker::{Desired, Worker};
-use crate::{pod, runtime};
+use crate::{collect, pod, runtime};
 
 /// Pods by uid, and whether their objects are there.
 type Waiting = HashMap<String, (Arc<Pod>, bool)>;
@@ -82,6 +82,7 @@ pub(crate) async fn run(shared: Arc<Shared<Host>>, name: &str, stop: Cancellatio
         tasks: JoinSet::new(),
         finished: HashSet::new(),
     };
+    let collecting = collect::run(pods.shared.clone(), store.clone(), stop.clone());
     let handling = async {
         if store.wait_until_ready().await.is_err() {
             return;
@@ -90,7 +91,7 @@ pub(crate) async fn run(shared: Arc<Shared<Host>>, name: &str, stop: Cancellatio
         pods.clear_strangers(&known);
         pods.serve(&mailbox).await;
     };
-    tokio::join!(watching, handling);
+    tokio::join!(watching, handling, collecting);
     Ok(())
 }
 

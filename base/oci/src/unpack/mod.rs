@@ -2,7 +2,8 @@
 //!
 //! A layer is unpacked aside and renamed, under a lock per layer, so any number of threads and processes may ask for it at
 //! once. The files are not flushed one by one; instead each directory says in which boot of the machine it was made, and
-//! one from an earlier boot is made anew, because a power cut may have torn it.
+//! one from an earlier boot is made anew, because a power cut may have torn it. When that mark was written last says when
+//! the layer was last asked for.
 
 mod entry;
 mod tree;
@@ -14,10 +15,12 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::source::Source;
+use crate::store::touch;
 use crate::{Collected, Digest, Error, Image, Result, Store};
 
 /// Where the kernel says which boot this is.
@@ -64,7 +67,12 @@ impl Layers {
     /// processors. Blocks.
     pub fn ensure(&self, store: &Store, image: &Image) -> Result<Vec<PathBuf>> {
         let layers = image.layers()?;
-        let missing: Vec<_> = layers.iter().filter(|(_, content)| !self.ready(content)).collect();
+        let mut missing = Vec::new();
+        for layer in &layers {
+            if !self.renew(&layer.1)? {
+                missing.push(layer);
+            }
+        }
         let workers = thread::available_parallelism().map_or(1, NonZero::get).min(missing.len());
         let queue = Mutex::new(missing.into_iter());
         let work = || -> Result<()> {
@@ -80,14 +88,23 @@ impl Layers {
         Ok(layers.iter().map(|(_, content)| self.root(content)).collect())
     }
 
-    /// Removes the unpacked layers that are not in `keep` (uncompressed digests). The caller knows which are in use.
-    pub fn retain(&self, keep: &HashSet<Digest>) -> Result<Collected> {
+    /// Which layer lies, or lay, at a path that [`Layers::ensure`] gave: its uncompressed digest.
+    pub fn content_at(path: &Path) -> Option<Digest> {
+        Digest::from_hex(path.parent()?.file_name()?.to_str()?).ok()
+    }
+
+    /// Removes the unpacked layers that are not in `keep` (uncompressed digests) and were not asked for within `grace`.
+    /// The caller knows which are in use.
+    pub fn retain(&self, keep: &HashSet<Digest>, grace: Duration) -> Result<Collected> {
         let mut collected = Collected::default();
         for entry in fs::read_dir(&self.dir).map_err(|e| Error::io("read", &self.dir, e))? {
             let name = entry.map_err(|e| Error::io("read", &self.dir, e))?.file_name();
             let Some(content) = name.to_str().and_then(|name| Digest::from_hex(name).ok()) else { continue };
             if !keep.contains(&content) {
                 let _lock = self.lock(&content)?;
+                if self.age(&content).is_some_and(|age| age < grace) {
+                    continue;
+                }
                 collected.bytes += bytes_below(&self.dir.join(&name));
                 collected.blobs += 1;
                 self.discard(&content)?;
@@ -107,6 +124,23 @@ impl Layers {
     /// Whether the layer is there and from this boot.
     fn ready(&self, content: &Digest) -> bool {
         fs::read_to_string(self.dir.join(content.hex()).join("boot")).is_ok_and(|boot| boot == self.boot)
+    }
+
+    /// Says that the layer is about to be used; false if it has to be unpacked.
+    fn renew(&self, content: &Digest) -> Result<bool> {
+        let _lock = self.lock(content)?;
+        if !self.ready(content) {
+            return Ok(false);
+        }
+        let mark = self.dir.join(content.hex()).join("boot");
+        File::open(&mark).and_then(|file| touch(&file)).map_err(|e| Error::io("touch", &mark, e))?;
+        Ok(true)
+    }
+
+    /// How long ago the layer was asked for; none if that is not known.
+    fn age(&self, content: &Digest) -> Option<Duration> {
+        let mark = fs::metadata(self.dir.join(content.hex()).join("boot")).ok()?;
+        mark.modified().ok()?.elapsed().ok()
     }
 
     fn lock(&self, content: &Digest) -> Result<File> {

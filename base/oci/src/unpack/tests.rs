@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::time::Duration;
 
 use tar::EntryType;
 
@@ -252,7 +253,14 @@ fn layers_of_an_earlier_boot_are_made_anew_and_unused_ones_removed() {
     bench.layers.ensure(&bench.store, &image).unwrap();
     assert_eq!(fs::read_to_string(root.join("f")).unwrap(), "x");
     let content = Digest::of(&content);
-    assert_eq!(bench.layers.retain(&HashSet::from([content])).unwrap().blobs, 0);
-    assert_eq!(bench.layers.retain(&HashSet::new()).unwrap().blobs, 1);
+    let retain = |keep: HashSet<Digest>, grace| bench.layers.retain(&keep, grace).unwrap().blobs;
+    assert_eq!(retain(HashSet::from([content]), Duration::ZERO), 0);
+    assert_eq!(retain(HashSet::new(), Duration::from_mins(1)), 0, "it was asked for a moment ago");
+    let long_ago = std::time::SystemTime::now() - Duration::from_mins(2);
+    fs::File::open(root.join("../boot")).unwrap().set_modified(long_ago).unwrap();
+    bench.layers.ensure(&bench.store, &image).unwrap();
+    assert_eq!(retain(HashSet::new(), Duration::from_mins(1)), 0, "it was asked for again");
+    assert_eq!(Layers::content_at(&root), Some(content));
+    assert_eq!(retain(HashSet::new(), Duration::ZERO), 1);
     assert!(!root.exists());
 }

@@ -1,15 +1,17 @@
 //! What an engine does itself when there is no supervisor to do it: read the last states, kill by control group,
 //! clean up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cgroup::Group;
 use crate::disk;
 use crate::error::{ContainerError, Failure};
-use crate::layout::PodPaths;
+use crate::layout::{Layout, PodPaths};
 use crate::process::Identity;
+use crate::spec::ContainerSpec;
 use crate::state::ContainerState;
 use crate::supervisor::{Kept, Record};
 
@@ -30,6 +32,30 @@ pub(super) fn last_states(paths: &PodPaths) -> BTreeMap<String, ContainerState> 
 /// The first process of a container, as the supervisor last wrote it.
 pub(super) fn process_of(paths: &PodPaths, id: &str) -> Option<Identity> {
     disk::read::<Kept>(&paths.container(id).state()).ok()?.process
+}
+
+/// The layers that the specifications of all containers of all pods name.
+pub(super) fn layers(layout: &Layout) -> io::Result<HashSet<PathBuf>> {
+    let mut all = HashSet::new();
+    for uid in names(&layout.state)? {
+        let Ok(paths) = layout.pod(&uid) else { continue };
+        for id in names(&paths.containers())? {
+            match disk::read::<ContainerSpec>(&paths.container(&id).spec()) {
+                Ok(spec) => all.extend(spec.lowers),
+                // Being made: its layers were asked for a moment ago. Or being removed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn names(folder: &Path) -> io::Result<Vec<String>> {
+    match std::fs::read_dir(folder) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
+        entries => entries?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect(),
+    }
 }
 
 /// Removes what a supervisor leaves that has shut down in order.

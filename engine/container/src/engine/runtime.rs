@@ -1,5 +1,6 @@
 //! The pods of one instance: made, found again after a restart, removed with all they left.
 
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -139,20 +140,25 @@ impl Runtime {
     pub async fn adopt(&self) -> Result<Vec<Pod>, ContainerError> {
         let mut all = Vec::new();
         for uid in self.known()? {
-            let paths = self.layout.pod(&uid)?;
-            if !paths.sandbox().exists() {
-                continue;
-            }
-            let record: Option<Record> = disk::read(&paths.supervisor()).ok();
-            all.push(match self.reach(&paths).await {
-                Some((connection, state)) => {
-                    let pid = record.map_or(0, |record| record.process.pid);
-                    self.pod(&paths, pid, Some(connection), state, None)
-                }
-                None => self.lost(&paths, record.map(|record| record.process)),
-            });
+            all.extend(self.find(&uid).await?);
         }
         Ok(all)
+    }
+
+    /// One of these pods; none if it was never made or is destroyed.
+    pub async fn find(&self, uid: &str) -> Result<Option<Pod>, ContainerError> {
+        let paths = self.layout.pod(uid)?;
+        if !paths.sandbox().exists() {
+            return Ok(None);
+        }
+        let record: Option<Record> = disk::read(&paths.supervisor()).ok();
+        Ok(Some(match self.reach(&paths).await {
+            Some((connection, state)) => {
+                let pid = record.map_or(0, |record| record.process.pid);
+                self.pod(&paths, pid, Some(connection), state, None)
+            }
+            None => self.lost(&paths, record.map(|record| record.process)),
+        }))
     }
 
     async fn reach(&self, paths: &PodPaths) -> Option<(Connection, watch::Receiver<PodState>)> {
@@ -209,6 +215,14 @@ impl Runtime {
         let alive = record.filter(|record| record.process.open().is_some());
         let record = alive.ok_or_else(|| ContainerError::Lost { uid: uid.to_owned() })?;
         Ok(format!("/proc/{}/ns/net", record.process.pid).into())
+    }
+
+    /// The layers under the root filesystems of all containers that are there, whatever their state. They must stay.
+    pub async fn layers_in_use(&self) -> Result<HashSet<PathBuf>, ContainerError> {
+        let layout = self.layout.clone();
+        let read = tokio::task::spawn_blocking(move || reclaim::layers(&layout)).await;
+        read.map_err(|error| Failure::internal(format!("reading specifications: {error}")))?
+            .map_err(ContainerError::io("read which layers are in use"))
     }
 
     /// Everything of this instance: processes, control groups, folders, sockets.

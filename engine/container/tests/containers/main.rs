@@ -37,6 +37,7 @@ tests! {
         a_command_that_takes_too_long_is_killed
         containers_of_a_pod_share_network_names_memory_and_if_asked_processes
         a_container_can_be_removed_while_it_runs
+        the_layers_under_containers_are_known_as_long_as_these_are_there
         two_instances_do_not_touch_each_other
         a_pod_on_the_hosts_network_sees_it;
     streams:
