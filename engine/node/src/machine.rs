@@ -22,6 +22,8 @@ pub(crate) trait Machine: Clone + Send + Sync + 'static {
     type Sandbox: Sandbox;
 
     fn create(&self, spec: SandboxSpec) -> impl Future<Output = Result<Self::Sandbox, NodeError>> + Send;
+    /// The place of a pod that was made before.
+    fn find(&self, uid: &str) -> impl Future<Output = Result<Option<Self::Sandbox>, NodeError>> + Send;
     fn attach(&self, uid: &str, namespace: &Path) -> impl Future<Output = Result<Ipv4Addr, NodeError>> + Send;
     fn detach(&self, uid: &str) -> impl Future<Output = Result<(), NodeError>> + Send;
     /// Resolves when no service sends new connections to `address`.
@@ -82,6 +84,10 @@ impl Machine for Host {
 
     async fn create(&self, spec: SandboxSpec) -> Result<Self::Sandbox, NodeError> {
         self.runtime.create(spec).await.map_err(runtime_error)
+    }
+
+    async fn find(&self, uid: &str) -> Result<Option<Self::Sandbox>, NodeError> {
+        self.runtime.find(uid).await.map_err(runtime_error)
     }
 
     async fn attach(&self, uid: &str, namespace: &Path) -> Result<Ipv4Addr, NodeError> {

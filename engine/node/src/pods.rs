@@ -4,23 +4,19 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::runtime::watcher;
 use shipway_driver::{Change, cached};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::NodeError;
 use crate::jobs::Shared;
-use crate::machine::{Host, Machine, Sandbox};
-use crate::observed::{Observed, Stage};
-use crate::recover::{Run, recover};
-use crate::worker::{Desired, Worker};
-use crate::{collect, pod, runtime};
+use crate::machine::Host;
+use crate::worker::{Desired, attend};
+use crate::{collect, pod};
 
 /// Pods by uid, and whether their objects are there.
 type Waiting = HashMap<String, (Arc<Pod>, bool)>;
@@ -141,8 +137,7 @@ impl Pods {
         self.workers.insert(uid.clone(), sender);
         let (shared, stop, sandbox) = (self.shared.clone(), self.stop.clone(), self.adopted.remove(&uid));
         self.tasks.spawn(async move {
-            let observed = take_up(&shared, &pod, sandbox.as_ref()).await;
-            Worker::new(shared, pod, desired, observed, sandbox).run(stop).await;
+            attend(shared, pod, desired, sandbox, stop).await;
             uid
         });
     }
@@ -196,26 +191,6 @@ impl Pods {
             String::new()
         });
     }
-}
-
-/// Finds out where a pod stands that may have been on this machine before.
-async fn take_up<M: Machine>(shared: &Shared<M>, pod: &Pod, sandbox: Option<&M::Sandbox>) -> Observed {
-    let found = sandbox.map(|sandbox| runtime::found(&sandbox.state().borrow()));
-    let mut observed = recover(pod, found.as_ref(), Instant::now(), Timestamp::now());
-    let Some(sandbox) = sandbox else { return observed };
-    // What was half made when the engine went down may yet come to life; it must not run beside its successor.
-    for (run, _) in found.iter().flat_map(|found| &found.runs).filter(|(_, state)| **state == Run::HalfMade) {
-        if let Err(error) = sandbox.forget(run).await {
-            tracing::warn!(%run, %error, "a half-made container could not be taken away");
-        }
-    }
-    if observed.stage == Stage::Ready && !pod::host_network(pod) {
-        match shared.machine.attach(pod::uid(pod), &sandbox.network_namespace()).await {
-            Ok(address) => observed.address = Some(address),
-            Err(error) => tracing::warn!(pod = pod::name(pod), %error, "the network of a running pod was not taken up"),
-        }
-    }
-    observed
 }
 
 /// The folders of pods that no object stands for.

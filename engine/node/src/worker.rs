@@ -1,6 +1,7 @@
 //! The task of one pod: it feeds what happens into the pod's life, carries out what that says, and keeps the status in the
 //! API up to date. Everything it starts it owns; its own end ends all of it, but no container.
 
+mod attend;
 mod begin;
 mod watching;
 
@@ -26,6 +27,8 @@ use crate::publish::{self, Written};
 use crate::references::{self, Reference};
 use crate::tokens::Tokens;
 use crate::{pod, runtime, status};
+
+pub(crate) use attend::attend;
 
 /// How many probe results may wait; probers pause when they do.
 const REPORTS: usize = 64;
@@ -133,6 +136,7 @@ impl<M: Machine> Worker<M> {
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(done) = self.tasks.join_next() => self.take_done(done),
+                Some(ended) = self.helpers.join_next() => ended.unwrap_or_else(give_up),
                 () = changed(Some(&mut self.desired)) => self.take_desired(),
                 Some(news) = self.news.1.recv() => self.take_news(news),
                 () = changed(self.runtime.as_mut()) => self.observe_runtime(),
@@ -254,7 +258,7 @@ impl<M: Machine> Worker<M> {
                 }
             }
             Ok(Done::Quiet) => {}
-            Err(error) => tracing::error!(pod = pod::name(&self.pod), %error, "a task of the pod ended badly"),
+            Err(error) => give_up(error),
         }
     }
 
@@ -371,6 +375,13 @@ async fn changed<T>(told: Option<&mut watch::Receiver<T>>) {
     // When whoever told is gone there will be no more news; that by itself means nothing for the pod.
     if !news {
         std::future::pending::<()>().await;
+    }
+}
+
+/// What a task that panicked was to come to will not come: whoever attends to the pod begins anew. Others were ended.
+fn give_up(error: tokio::task::JoinError) {
+    if let Ok(panic) = error.try_into_panic() {
+        std::panic::resume_unwind(panic);
     }
 }
 

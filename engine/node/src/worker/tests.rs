@@ -70,10 +70,8 @@ impl Play {
         .expect("a pod");
         let (desired, receiver) = watch::channel(Desired::Present(Arc::new(pod.clone())));
         let shared = shared(machine.clone(), client, home.path());
-        let observed = Observed::fresh(&pod, Timestamp::now());
         let stop = CancellationToken::new();
-        let worker = Worker::new(shared, Arc::new(pod.clone()), receiver, observed, None);
-        let task = tokio::spawn(worker.run(stop.clone()));
+        let task = tokio::spawn(attend(shared, Arc::new(pod.clone()), receiver, None, stop.clone()));
         Self { machine, asked, desired, pod, stop, task, home }
     }
 
@@ -221,4 +219,35 @@ async fn a_forced_deletion_takes_all_down_at_once() {
     stage.until(is_running).await;
     stage.desired.send_replace(Desired::Gone);
     assert_eq!(stage.end().await, ["create u", "attach u", "start a-0", "destroy", "detach u"]);
+}
+
+#[tokio::test]
+async fn a_pod_whose_task_panics_is_taken_up_again_from_what_is_there() {
+    let machine = Imagined { panics: Arc::new(AtomicUsize::new(1)), ..Imagined::default() };
+    let mut stage = Play::begin(&json!({"containers": [{"name": "a", "image": "i"}]}), machine);
+    stage.until(is_running).await;
+    let deeds = stage.deeds();
+    // What was found had no container yet: it is cleared and made anew.
+    let expected = ["create u", "attach u", "find u", "destroy", "detach u", "create u", "attach u", "start a-0"];
+    assert_eq!(deeds, expected);
+    let told = |asked: &testing::Asked| {
+        let (reason, note) = (&asked.body["reason"], asked.body["message"].as_str().unwrap_or_default());
+        reason == "FailedSync" && note.contains("no image today")
+    };
+    assert!(stage.asked.lock().expect("not poisoned").iter().any(told), "{:?}", stage.asked);
+    stage.delete(0);
+    assert_eq!(stage.end().await.last().map(String::as_str), Some("detach u"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_goes_while_nobody_attends_to_it_is_cleared() {
+    let machine = Imagined { panics: Arc::new(AtomicUsize::new(2)), ..Imagined::default() };
+    let stage = Play::begin(&json!({"containers": [{"name": "a", "image": "i"}]}), machine);
+    while !stage.deeds().contains(&"attach u".to_owned()) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    stage.desired.send_replace(Desired::Gone);
+    let deeds = stage.end().await;
+    assert!(deeds.contains(&"destroy".to_owned()), "{deeds:?}");
 }
