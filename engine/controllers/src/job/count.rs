@@ -120,7 +120,7 @@ impl Book {
     fn enter(&mut self, look: &Look<'_>, verdict: Option<&Verdict>, pod: &Pod) {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let known = |list: &[String]| list.iter().any(|known| known == uid);
-        if !look.is_valid(pod) || known(&self.failed) {
+        if !look.is_valid(pod) || known(&self.failed) || known(&self.succeeded) {
             return;
         }
         // When a job has failed, so has everything that it had begun.
@@ -129,11 +129,7 @@ impl Book {
             Some(indexed) if has_succeeded(pod) => {
                 self.indexes.extend(index(pod).filter(|index| !indexed.counted.contains(*index)));
             }
-            None if has_succeeded(pod) => {
-                if !known(&self.succeeded) {
-                    self.succeeded.push(uid.to_owned());
-                }
-            }
+            None if has_succeeded(pod) => self.succeeded.push(uid.to_owned()),
             _ if lost() && look.ruling(pod).counts() => self.failed.push(uid.to_owned()),
             _ => {}
         }
