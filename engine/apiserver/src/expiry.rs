@@ -41,7 +41,7 @@ pub(crate) fn follow(server: &ApiServer) {
         }
         loop {
             tokio::select! {
-                changed = changes.changed() => match changed {
+                told = changes.changed() => match told {
                     Ok(()) => marks.changed(Instant::now()),
                     Err(_) => return,
                 },

@@ -15,6 +15,7 @@ use crate::disk;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A moment since the machine was started.
+#[expect(clippy::unsafe_derive_deserialize, reason = "reading the clock does not rest on the moment read")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Moment(Duration);
 

@@ -3,6 +3,7 @@
 //! One metadata watch per kind that the API lists, also of those that come later. Nothing but names, uids, owners, finalizers and the deletion mark is
 //! kept of an object.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -140,20 +141,19 @@ impl Inventory {
             kinds = self.discover() => kinds,
         };
         let missing = Arc::new(Mutex::new(kinds.len()));
-        let mut watched: HashMap<String, CancellationToken> = HashMap::new();
+        let mut stops: HashMap<String, CancellationToken> = HashMap::new();
         let mut watches = FuturesUnordered::new();
         let mut served = kinds;
         loop {
             for (kind, _) in &served {
                 let name = identity(kind);
-                if !watched.contains_key(&name) {
-                    let own = stop.child_token();
-                    watched.insert(name, own.clone());
+                if let Entry::Vacant(place) = stops.entry(name) {
+                    let own = place.insert(stop.child_token()).clone();
                     watches.push(self.watch(kind.clone(), missing.clone(), own));
                 }
             }
             self.kinds.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&served);
-            self.forget_unserved(&mut watched, &served);
+            self.forget_unserved(&mut stops, &served);
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(()) = watches.next() => continue,

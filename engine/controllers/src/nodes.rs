@@ -31,6 +31,7 @@ const LEASHED: &str = "shipway.dev/Leashed";
 
 /// What the controller knows beside the world.
 #[derive(Clone)]
+#[expect(clippy::struct_field_names, reason = "caches are called by what they hold")]
 struct Nodes {
     world: World,
     nodes: Shared<Node>,

@@ -48,6 +48,7 @@ enum Work {
 }
 
 #[derive(Clone)]
+#[expect(clippy::struct_field_names, reason = "caches are called by what they hold")]
 struct Volumes {
     world: World,
     claims: Shared<PersistentVolumeClaim>,

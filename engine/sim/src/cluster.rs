@@ -64,8 +64,8 @@ impl Builder {
     ) -> Result<(T, Vec<String>), String> {
         let lived = catch_unwind(AssertUnwindSafe(|| run(self.seed, async move || self.work(test).await)));
         lived.map_err(|panic| {
-            let text = panic.downcast_ref::<String>().cloned();
-            text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned())).unwrap_or_default()
+            let said = panic.downcast_ref::<String>().cloned();
+            said.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned())).unwrap_or_default()
         })
     }
 

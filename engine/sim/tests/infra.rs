@@ -25,6 +25,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 /// A pod on a node, with more in its specification.
+#[expect(clippy::needless_pass_by_value, reason = "the calls write json! in place")]
 fn pod(name: &str, node: &str, more: Value) -> Value {
     let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}},

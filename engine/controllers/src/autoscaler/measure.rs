@@ -241,8 +241,8 @@ fn request(pod: &Pod, resource: &str, container: Option<&str>) -> Result<i64, St
     let kept: BTreeMap<&str, Option<i64>> =
         kept.map(|one| (one.name.as_str(), amount(one.resources.as_ref()))).collect();
     let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    let named = statuses.into_iter().flatten().map(|status| status.name.as_str());
-    let mut names: Vec<&str> = kept.keys().copied().chain(named).chain(container).collect();
+    let reported = statuses.into_iter().flatten().map(|status| status.name.as_str());
+    let mut names: Vec<&str> = kept.keys().copied().chain(reported).chain(container).collect();
     names.sort_unstable();
     names.dedup();
     names.retain(|name| container.is_none_or(|wanted| wanted == *name));

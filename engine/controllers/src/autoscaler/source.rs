@@ -51,7 +51,7 @@ struct ContainerMetrics {
 /// A `MetricValue` or an `ExternalMetricValue`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Value {
+struct Measured {
     described_object: Option<Named>,
     timestamp: Timestamp,
     window_seconds: Option<i64>,
@@ -105,7 +105,7 @@ impl Source<'_> {
             escaped(pods),
             chosen("&metricLabelSelector", labels)?,
         );
-        let list: List<Value> =
+        let list: List<Measured> =
             self.get(&path).await.map_err(|error| unable("custom", format!("unable to fetch metrics: {error}")))?;
         let samples: Samples = list
             .items
@@ -137,7 +137,7 @@ impl Source<'_> {
             format!("namespaces/{}/{resource}/{name}/{metric}", self.namespace)
         };
         let path = format!("/apis/{CUSTOM}/{version}/{object}{}", chosen("?metricLabelSelector", labels)?);
-        let list: List<Value> =
+        let list: List<Measured> =
             self.get(&path).await.map_err(|error| unable("custom", format!("unable to fetch metrics: {error}")))?;
         let first = list.items.first().and_then(|value| read(&value.value));
         first.ok_or_else(|| unable("custom", "no metrics returned"))
@@ -152,7 +152,7 @@ impl Source<'_> {
             escaped(metric),
             chosen("?labelSelector", labels)?,
         );
-        let list: List<Value> =
+        let list: List<Measured> =
             self.get(&path).await.map_err(|error| unable("external", format!("unable to fetch metrics: {error}")))?;
         if list.items.is_empty() {
             return Err(unable("external", "no metrics returned"));
@@ -179,7 +179,7 @@ impl Source<'_> {
     }
 }
 
-impl Value {
+impl Measured {
     fn window(&self) -> SignedDuration {
         self.window_seconds.map_or(MINUTE, SignedDuration::from_secs)
     }

@@ -72,6 +72,9 @@ async fn reconcile(world: World, (services, slices, all): Seen, key: Key) -> Res
     Ok(None)
 }
 
+/// One of the two lists of a subset.
+type List = fn(&mut EndpointSubset) -> &mut Option<Vec<EndpointAddress>>;
+
 fn is_same(present: &Endpoints, wanted: &Endpoints) -> bool {
     let labels = wanted.labels().iter().all(|(key, value)| present.labels().get(key) == Some(value));
     let empty = |subsets: &Option<Vec<EndpointSubset>>| subsets.clone().unwrap_or_default();
@@ -122,8 +125,7 @@ fn subsets(slices: &[Arc<EndpointSlice>], unready: bool) -> (Vec<EndpointSubset>
     let mut left = MOST;
     let mut cut = false;
     let mut all: Vec<EndpointSubset> = by_ports.into_values().collect();
-    let lists: [fn(&mut EndpointSubset) -> &mut Option<Vec<EndpointAddress>>; 2] =
-        [|subset| &mut subset.addresses, |subset| &mut subset.not_ready_addresses];
+    let lists: [List; 2] = [|subset| &mut subset.addresses, |subset| &mut subset.not_ready_addresses];
     for list in lists {
         for addresses in all.iter_mut().filter_map(|subset| list(subset).as_mut()) {
             addresses.sort_by(|one, other| one.ip.cmp(&other.ip));

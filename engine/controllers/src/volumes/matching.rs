@@ -90,9 +90,9 @@ pub(super) fn best(
     node: Option<&Node>,
 ) -> Option<Arc<PersistentVolume>> {
     let selector = claim.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    let none = BTreeMap::new();
+    let without = BTreeMap::new();
     let suits = |volume: &PersistentVolume| {
-        let labels = volume.metadata.labels.as_ref().unwrap_or(&none);
+        let labels = volume.metadata.labels.as_ref().unwrap_or(&without);
         volume.metadata.deletion_timestamp.is_none()
             && mismatch(volume, claim).is_none()
             && selector.is_none_or(|selector| selects(selector, labels))

@@ -27,7 +27,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// Readings are kept so far apart.
 const SPACING: Duration = Duration::from_secs(5);
 /// Older readings say nothing about now.
-const STALE: Duration = Duration::from_secs(60);
+const STALE: Duration = Duration::from_mins(1);
 /// So many reach back over the window.
 const MOST: usize = 4;
 

@@ -30,7 +30,9 @@ pub(crate) async fn wait(cluster: &Cluster, workload: &Workload, trace: &Trace) 
             return missing;
         }
         if Instant::now() >= deadline {
-            missing.iter().for_each(|line| trace.say(format!("BROKEN: in the end {line}")));
+            for line in &missing {
+                trace.say(format!("BROKEN: in the end {line}"));
+            }
             return missing.into_iter().map(|line| format!("in the end {line}")).collect();
         }
     }

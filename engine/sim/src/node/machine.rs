@@ -45,8 +45,7 @@ impl Machine {
     /// `lease`: for how long a lease holds that pods are held to.
     pub(super) fn new(index: usize, start: Duration, lease: Option<Duration>, attempts: Attempts) -> Self {
         let index = u8::try_from(index).unwrap_or(u8::MAX);
-        let leash = lease.map(Leash::new);
-        Self { index, start, attempts, sandboxes: BTreeMap::new(), addresses: 0, leash }
+        Self { index, start, attempts, sandboxes: BTreeMap::new(), addresses: 0, leash: lease.map(Leash::new) }
     }
 
     /// The machine's own address.

@@ -217,7 +217,7 @@ fn a_leashed_pod_goes_on_where_it_was_when_nobody_took_it() {
         cluster.reconnect("node-1");
         let again = async |cluster: &Cluster| {
             let pod: Pod = cluster.get("a").await.unwrap();
-            cluster.running_on("node-1") == [before.clone()] && holds(&pod, "Ready")
+            cluster.running_on("node-1") == std::slice::from_ref(&before) && holds(&pod, "Ready")
         };
         cluster.until("it runs again", MINUTE, again).await;
     });

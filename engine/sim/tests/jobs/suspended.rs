@@ -59,7 +59,7 @@ fn the_deadline_is_counted_from_the_resumption() {
     with_job(job(&[], json!({"activeDeadlineSeconds": 60})), async |cluster| {
         cluster.run_for(Duration::from_secs(40)).await;
         cluster.patch::<Job>("work", json!({"spec": {"suspend": true}})).await;
-        cluster.run_for(Duration::from_secs(300)).await;
+        cluster.run_for(Duration::from_mins(5)).await;
         assert_eq!(end_of(&status(&cluster).await), "", "the clock stands");
         cluster.patch::<Job>("work", json!({"spec": {"suspend": false}})).await;
         cluster.run_for(Duration::from_secs(50)).await;
