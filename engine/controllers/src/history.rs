@@ -186,7 +186,7 @@ fn new<K: Resource<DynamicType = ()>>(owner: &K, subject: Subject<'_>, number: i
         name: Some(format!("{}-{hash}", owner.name_any())),
         namespace: owner.namespace(),
         labels: Some(labels),
-        annotations: Some(annotations),
+        annotations: (!annotations.is_empty()).then_some(annotations),
         owner_references: controller_reference(owner).map(|reference| vec![reference]),
         ..ObjectMeta::default()
     };

@@ -12,10 +12,12 @@ use crate::fixture::{MINUTE, stateful, told};
 fn with_claims(replicas: i32, policy: &Value) -> Value {
     let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
     let template = json!({"metadata": {"name": "data", "labels": {"tier": "disk"}}, "spec": spec});
-    stateful(&json!({
+    let mut set = stateful(&json!({
         "replicas": replicas, "podManagementPolicy": "Parallel", "volumeClaimTemplates": [template],
         "persistentVolumeClaimRetentionPolicy": policy,
-    }))
+    }));
+    set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
+    set
 }
 
 fn policy(deleted: &str, scaled: &str) -> Value {

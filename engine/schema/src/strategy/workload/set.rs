@@ -1,5 +1,7 @@
 //! Stateful sets and daemon sets.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use super::super::rules::{Declared, Fill, between, fixed, not_negative, one_of, required, with};
@@ -49,7 +51,7 @@ pub(crate) static STATEFUL_SET: Declared = Declared {
     ],
     more: |object, old, errors| {
         let path = Path::Root.field("spec");
-        shared(&object["spec"], None, &path, errors);
+        shared(&with_claims(&object["spec"]), None, &path, errors);
         if let Some(old) = old {
             may_change(&object["spec"], &old["spec"], &path, errors);
         }
@@ -57,6 +59,23 @@ pub(crate) static STATEFUL_SET: Declared = Declared {
     status_rules: COUNTS,
     ..Declared::SPECIFIED
 };
+
+/// The specification as its pods will have it: with a volume for each claim template, which containers may mount.
+fn with_claims(spec: &Value) -> Cow<'_, Value> {
+    let own = lookup::list(spec, "template.spec.volumes");
+    let is_new =
+        |name: &str| checks::dns_label(name).is_ok() && own.iter().all(|volume| lookup::text(volume, "name") != name);
+    let templates = lookup::list(spec, "volumeClaimTemplates").iter();
+    let names = templates.map(|template| lookup::text(template, "metadata.name")).filter(|name| is_new(name));
+    let volume = |name: &str| json!({ "name": name, "persistentVolumeClaim": { "claimName": name } });
+    let volumes: Vec<Value> = own.iter().cloned().chain(names.map(volume)).collect();
+    if volumes.len() == own.len() || lookup::at(spec, "template.spec").is_none_or(|pod| !pod.is_object()) {
+        return Cow::Borrowed(spec);
+    }
+    let mut spec = spec.clone();
+    spec["template"]["spec"]["volumes"] = Value::Array(volumes);
+    Cow::Owned(spec)
+}
 
 /// More than nothing and not more than all.
 fn some_of_all(value: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
@@ -227,6 +246,21 @@ mod tests {
             fields(&errors(wrong)),
             ["spec.podManagementPolicy", "spec.ordinals.start", "spec.volumeClaimTemplates[0].metadata"]
         );
+    }
+
+    #[test]
+    fn containers_mount_the_claims_of_their_pods() {
+        let claim = json!({ "metadata": { "name": "data" }, "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } });
+        let mounting = |volume: &str| {
+            let mut set = set("StatefulSet", &json!({ "volumeClaimTemplates": [claim] }));
+            let mount = json!([{ "name": volume, "mountPath": "/data" }]);
+            set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] = mount;
+            set
+        };
+        assert_eq!(errors(mounting("data")), Vec::<String>::new());
+        let kept = valid(mounting("data"));
+        assert_eq!(kept["spec"]["template"]["spec"].get("volumes"), None, "nothing is written");
+        assert_eq!(fields(&errors(mounting("other"))), ["spec.template.spec.containers[0].volumeMounts[0].name"]);
     }
 
     #[test]
