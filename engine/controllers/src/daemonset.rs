@@ -89,7 +89,7 @@ async fn reconcile(world: World, seen: Seen, unseen: Arc<Unseen>, key: Key) -> R
     let pods = crew.claim(&spec.selector, |_| true).await?;
     let history = History::claim(&crew, world.client.clone(), &seen.revisions, &spec.selector).await?;
     let collisions = set.status.as_ref().and_then(|status| status.collision_count).unwrap_or(0);
-    let subject = Subject { selector: &spec.selector, template: &spec.template, collisions, label: REVISION_HASH };
+    let subject = Subject { template: &spec.template, collisions, label: REVISION_HASH };
     let current = match history.current(subject).await {
         Ok(Current::Is(revision)) => revision,
         Ok(Current::NameTaken) => {

@@ -33,7 +33,6 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// What a history is kept of.
 #[derive(Clone, Copy)]
 pub(crate) struct Subject<'a> {
-    pub(crate) selector: &'a LabelSelector,
     /// The template as it is now.
     pub(crate) template: &'a PodTemplateSpec,
     /// How often the name of a new revision was somebody else's.
@@ -228,7 +227,9 @@ fn plain(template: &PodTemplateSpec) -> PodTemplateSpec {
     });
     if let Some(spec) = &mut template.spec {
         let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
-        containers.for_each(|container| drop(container.resources.get_or_insert_default()));
+        for container in containers {
+            container.resources.get_or_insert_default();
+        }
     }
     template
 }
@@ -281,8 +282,8 @@ mod tests {
     }
 
     fn revision(image: &str, number: i64) -> Arc<ControllerRevision> {
-        let (selector, template) = (LabelSelector::default(), template(image));
-        let subject = Subject { selector: &selector, template: &template, collisions: 0, label: REVISION_HASH };
+        let template = template(image);
+        let subject = Subject { template: &template, collisions: 0, label: REVISION_HASH };
         Arc::new(new(&set(), subject, number))
     }
 
@@ -312,8 +313,8 @@ mod tests {
 
     #[test]
     fn another_collision_gives_another_name() {
-        let (selector, template) = (LabelSelector::default(), template("one"));
-        let subject = Subject { selector: &selector, template: &template, collisions: 1, label: REVISION_HASH };
+        let template = template("one");
+        let subject = Subject { template: &template, collisions: 1, label: REVISION_HASH };
         assert_ne!(new(&set(), subject, 1).name_any(), revision("one", 1).name_any());
     }
 

@@ -82,7 +82,7 @@ async fn reconcile(world: World, seen: Seen, unseen: Arc<Unseen>, key: Key) -> R
     let pods = crew.claim(&spec.selector, |pod| identity::ordinal(&set, pod).is_some()).await?;
     let history = History::claim(&crew, world.client.clone(), &seen.revisions, &spec.selector).await?;
     let collisions = set.status.as_ref().and_then(|status| status.collision_count).unwrap_or(0);
-    let subject = Subject { selector: &spec.selector, template: &spec.template, collisions, label: HASH };
+    let subject = Subject { template: &spec.template, collisions, label: HASH };
     let update = match history.current(subject).await {
         Ok(Current::Is(revision)) => revision,
         Ok(Current::NameTaken) => {

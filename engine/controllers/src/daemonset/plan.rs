@@ -66,7 +66,9 @@ impl<'a> View<'a> {
         for pod in pods.iter().filter(|pod| !(is_ending(pod) && is_finished(pod))) {
             by_node.entry(node_of(pod).unwrap_or_default()).or_default().push(pod.clone());
         }
-        by_node.values_mut().for_each(|pods| pods.sort_by_cached_key(|pod| age(pod)));
+        for pods in by_node.values_mut() {
+            pods.sort_by_cached_key(|pod| age(pod));
+        }
         Some(Self { spec, nodes, pods: by_node, hash, now })
     }
 

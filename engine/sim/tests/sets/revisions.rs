@@ -9,10 +9,10 @@ use crate::fixture::{HASH, agent, daemon_status, daemon_up, history, image, pods
 
 /// What `kubectl rollout undo` sends: the data of a revision, as a strategic merge patch.
 async fn undo(cluster: &Cluster, path: &str, revision: &ControllerRevision) {
-    let patch = revision.data.as_ref().unwrap().0.clone();
+    let template = revision.data.as_ref().unwrap().0.clone();
     let path = format!("/apis/apps/v1/namespaces/default/{path}");
     let kind = "application/strategic-merge-patch+json";
-    cluster.call(http::Method::PATCH, &path, kind, &patch).await.unwrap();
+    cluster.call(http::Method::PATCH, &path, kind, &template).await.unwrap();
 }
 
 async fn numbers(cluster: &Cluster, app: &str) -> Vec<i64> {
