@@ -1,3 +1,5 @@
+//! When the machine is read, and what is told of it.
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 

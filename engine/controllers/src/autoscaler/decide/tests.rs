@@ -1,3 +1,5 @@
+//! Bounds, windows, policies and tolerances over looks that follow each other.
+
 use super::*;
 use k8s_openapi::jiff::SignedDuration;
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! The documented cases of one metric, and what is careful about missing ones.
+
 use super::*;
 use serde_json::{Value, json};
 
