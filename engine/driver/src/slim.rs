@@ -5,6 +5,9 @@ use k8s_openapi::api::core::v1::{Container, Pod, Volume};
 /// What `kubectl apply` remembers: the whole manifest once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
+/// Who looks at the images of a pod that has no node yet.
+const SCHEDULER: &str = "default-scheduler";
+
 /// Drops what only the node reads.
 pub fn slim(pod: &mut Pod) {
     let own = |key: &String, _: &mut String| key.contains("kubernetes.io/") && key != LAST_APPLIED;
@@ -15,8 +18,9 @@ pub fn slim(pod: &mut Pod) {
         volumes.retain(claims);
         volumes.shrink_to_fit();
     }
+    let waits = spec.node_name.is_none() && spec.scheduler_name.as_deref().is_none_or(|name| name == SCHEDULER);
     for containers in std::iter::once(&mut spec.containers).chain(&mut spec.init_containers) {
-        containers.retain(asks);
+        containers.retain(|container| waits || asks(container));
         containers.shrink_to_fit();
         containers.iter_mut().for_each(slim_container);
     }
@@ -53,6 +57,7 @@ mod tests {
         let mut pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": "a", "labels": {"app": "a"}, "annotations": {LAST_APPLIED: "{}", "note": "1", COST: "1"}},
             "spec": {
+                "nodeName": "n",
                 "nodeSelector": {"disk": "fast"},
                 "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}, {"name": "tmp", "emptyDir": {}}],
                 "containers": [{"name": "c", "env": [{"name": "A", "value": "1"}], "ports": [{"containerPort": 80}],
@@ -66,6 +71,7 @@ mod tests {
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": "a", "labels": {"app": "a"}, "annotations": {COST: "1"}},
             "spec": {
+                "nodeName": "n",
                 "nodeSelector": {"disk": "fast"},
                 "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
                 "containers": [{"name": "c", "ports": [{"containerPort": 80}], "resources": {"requests": {"cpu": "1"}}}],
@@ -73,5 +79,18 @@ mod tests {
             },
         });
         assert_eq!(serde_json::to_value(&pod).unwrap(), kept);
+    }
+    #[test]
+    fn the_images_of_a_pod_are_kept_until_it_has_a_node() {
+        let images = |spec: serde_json::Value| {
+            let mut pod: Pod = serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": spec})).unwrap();
+            slim(&mut pod);
+            let containers = pod.spec.unwrap_or_default().containers;
+            containers.into_iter().filter_map(|container| container.image).collect::<Vec<_>>()
+        };
+        let containers = json!([{"name": "c", "image": "i"}]);
+        assert_eq!(images(json!({"containers": containers})), ["i"]);
+        assert_eq!(images(json!({"containers": containers, "nodeName": "n"})), [""; 0]);
+        assert_eq!(images(json!({"containers": containers, "schedulerName": "other"})), [""; 0]);
     }
 }

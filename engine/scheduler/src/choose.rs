@@ -38,7 +38,9 @@ pub fn choose(pod: &Arc<Wanted>, snapshot: &mut Snapshot, volumes: &Volumes) -> 
     let mut search = Search::default();
     match &question.standings {
         Standings::Named(some) => {
-            some.iter().for_each(|(slot, _)| search.ask(&question, snapshot, *slot));
+            for (slot, _) in some {
+                search.ask(&question, snapshot, *slot);
+            }
             search.looked_at(snapshot.many_nodes(), some.len());
         }
         Standings::All(_) => search.all(&question, snapshot),

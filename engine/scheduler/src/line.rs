@@ -94,6 +94,13 @@ impl Line {
         Some(entry.pod.clone())
     }
 
+    /// The same pod as it is now, if it still is being tried.
+    pub(crate) fn taken(&self, pod: &Wanted) -> Option<Arc<Wanted>> {
+        let entry = self.entries.get(&pod.key())?;
+        let is_same = matches!(entry.place, Place::Out) && entry.pod.uid() == pod.uid();
+        is_same.then(|| entry.pod.clone())
+    }
+
     /// When the next pod becomes ready by itself.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.waiting.first_key_value().map(|((due, _), _)| *due)
@@ -124,7 +131,9 @@ impl Line {
             entry.is_some_and(|entry| matches!(entry.place, Place::Parked(filters) if helps(&entry.pod, filters)))
         };
         let keys: Vec<Key> = self.parked.iter().filter(woken).cloned().collect();
-        keys.iter().for_each(|key| self.resume(key, now));
+        for key in &keys {
+            self.resume(key, now);
+        }
     }
 
     pub(crate) fn has(&self, key: &Key) -> bool {

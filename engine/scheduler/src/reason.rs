@@ -143,6 +143,8 @@ pub struct Unfit {
     pub(crate) filters: Filters,
     /// Why it would not help to have others leave.
     pub(crate) preemption: Option<String>,
+    /// Whether it does not wait for others to leave a node any more.
+    pub(crate) gives_up: bool,
 }
 
 impl Unfit {

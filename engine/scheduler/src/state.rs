@@ -51,6 +51,31 @@ pub(crate) enum Outcome {
     CouldPreempt(Unfit),
 }
 
+/// Why nobody is asked to leave.
+#[derive(Debug)]
+pub(crate) enum NoPreemption {
+    /// There is nothing to say.
+    Nothing,
+    /// The pod does not ask others to leave, or did already.
+    NotNow(&'static str),
+    /// It would not help.
+    Useless(Unfit),
+}
+
+impl NoPreemption {
+    /// Adds it to what the pod is told.
+    pub(crate) fn tell(self, unfit: &mut Unfit) {
+        match self {
+            Self::Nothing => {}
+            Self::NotNow(why) => unfit.preemption = Some(why.to_owned()),
+            Self::Useless(why) => {
+                unfit.preemption = Some(why.to_string());
+                unfit.gives_up = true;
+            }
+        }
+    }
+}
+
 impl State {
     /// Tries a pod. It is taken to be on the chosen node until [`State::forget`], or parked.
     pub(crate) fn attempt(&mut self, pod: &Arc<Wanted>, now: Instant) -> Outcome {
@@ -69,7 +94,7 @@ impl State {
                 match self.try_preemption(pod, &[]) {
                     Ok(_) => Outcome::CouldPreempt(unfit),
                     Err(why) => {
-                        unfit.preemption = why;
+                        why.tell(&mut unfit);
                         Outcome::Unfit(unfit)
                     }
                 }
@@ -82,15 +107,15 @@ impl State {
         &mut self,
         pod: &Arc<Wanted>,
         budgets: &[PodDisruptionBudget],
-    ) -> Result<Preemption, Option<String>> {
+    ) -> Result<Preemption, NoPreemption> {
         if self.snapshot.many_nodes() == 0 {
-            return Err(None);
+            return Err(NoPreemption::Nothing);
         }
         if let Some(why) = preempt::is_out_of_question(pod, &self.snapshot) {
-            return Err(Some(why.to_owned()));
+            return Err(NoPreemption::NotNow(why));
         }
         let found = preempt::preempt(pod, &mut self.snapshot, &self.volumes, budgets);
-        found.map_err(|unfit| Some(unfit.to_string()))
+        found.map_err(NoPreemption::Useless)
     }
 
     /// Takes a pod back from the node that it could not be bound to, and has it tried again later.
@@ -187,7 +212,7 @@ impl State {
             return self.tell(&Happening::Domains, now);
         };
         let before = self.snapshot.node_named(&name).cloned();
-        self.snapshot.set_node(node.clone());
+        self.snapshot.set_node(node);
         let offer = |node: &Node| node.status.as_ref().and_then(|status| status.allocatable.clone());
         let same = |before: &Node| {
             before.spec == node.spec && before.metadata.labels == node.metadata.labels && offer(before) == offer(node)

@@ -41,8 +41,6 @@ pub struct Wanted {
     pub(crate) pod: Arc<Pod>,
     pub(crate) requests: Resources,
     pub(crate) ports: Vec<HostPort>,
-    /// What decides about nodes by themselves, in writing; pods that agree in it share the verdicts.
-    pub(crate) place: String,
     /// The only nodes that can be chosen, where they are named.
     pub(crate) named: Option<Vec<String>>,
     /// Required affinity to and from other pods, and preferred with its weight.
@@ -61,7 +59,6 @@ impl Wanted {
         Self {
             requests: Resources::requested(&pod),
             ports: host_ports(spec),
-            place: place(spec),
             named: named(spec),
             pulls: terms::pulls(&pod, spec),
             spread: terms::spread(&pod, spec),
@@ -69,6 +66,11 @@ impl Wanted {
             claims: claims(&pod, spec),
             pod,
         }
+    }
+
+    /// What decides about nodes by themselves, in writing; pods that agree in it share the verdicts.
+    pub(crate) fn place(&self) -> String {
+        self.spec().map(place).unwrap_or_default()
     }
 
     /// Namespace and name.

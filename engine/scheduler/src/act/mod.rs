@@ -18,7 +18,7 @@ use crate::caches::Hub;
 use crate::choose::Choice;
 use crate::preempt::Preemption;
 use crate::reason::Unfit;
-use crate::state::NAME;
+use crate::state::{NAME, NoPreemption};
 use crate::wanted::Wanted;
 
 /// What keeps a choice from being carried out.
@@ -86,11 +86,11 @@ impl Hand {
         let is_told = known.is_some_and(|(status, reason, told)| {
             status == "False" && reason == "Unschedulable" && told == message.as_str()
         });
-        if is_told && nominated == pod.nominated() {
+        if is_told && (nominated == pod.nominated() || nominated.is_none() && !unfit.gives_up) {
             return;
         }
         let mut status = json!({ "conditions": [scheduled("Unschedulable", &message)] });
-        if nominated.is_some() || pod.nominated().is_some() && unfit.preemption.is_some() {
+        if nominated.is_some() || unfit.gives_up && pod.nominated().is_some() {
             status["nominatedNodeName"] = nominated.map_or(Value::Null, Value::from);
         }
         self.patch_status(&pod.pod, &status).await;
@@ -118,7 +118,7 @@ impl Hand {
         let found = self.hub.look(|state| {
             // Meanwhile it may have been placed, changed or deleted.
             if !state.line.has(&pod.key()) {
-                return Err(None);
+                return Err(NoPreemption::Nothing);
             }
             let found = state.try_preemption(pod, &budgets)?;
             state.snapshot.nominate(pod, Some(&found.node));
@@ -129,9 +129,9 @@ impl Hand {
                 self.explain(pod, &unfit, Some(&found.node)).await;
                 self.evict(pod, &found).await;
             }
-            Err(None) => {}
+            Err(NoPreemption::Nothing) => {}
             Err(why) => {
-                unfit.preemption = why;
+                why.tell(&mut unfit);
                 self.explain(pod, &unfit, None).await;
             }
         }

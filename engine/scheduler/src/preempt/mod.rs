@@ -8,7 +8,7 @@ use std::sync::Arc;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use crate::fit::{Question, Standings};
-use crate::reason::{Reason, Unfit};
+use crate::reason::{Reason, Refusal, Unfit};
 use crate::snapshot::{Slot, Snapshot};
 use crate::volumes::Volumes;
 use crate::wanted::Wanted;
@@ -97,39 +97,56 @@ fn victims(
     budgets: &Budgets<'_>,
     slot: Slot,
 ) -> Result<(Harm, Vec<Arc<Wanted>>), Vec<String>> {
-    let lower = |other: &&Arc<Wanted>| other.priority() < pod.priority();
-    let mut lower: Vec<Arc<Wanted>> = snapshot.node(slot).pods().iter().filter(lower).cloned().collect();
+    let is_lower = |other: &&Arc<Wanted>| other.priority() < pod.priority();
+    let mut lower: Vec<Arc<Wanted>> = snapshot.node(slot).pods().iter().filter(is_lower).cloned().collect();
     if lower.is_empty() {
         return Err(vec!["No preemption victims found for incoming pod".to_owned()]);
     }
+    // Who matters most gets the place back first.
+    lower.sort_by(harm::more_important_first);
+    for other in &lower {
+        snapshot.remove(&other.key());
+    }
+    let mut trial = Trial { pod, snapshot, volumes, slot };
+    let spared = match trial.ask() {
+        Ok(()) => Ok(trial.spare(&lower, &budgets.spent_by(&lower))),
+        Err(refusal) => Err(refusal.reasons().map(Reason::to_string).collect()),
+    };
     let node = snapshot.node(slot).name().to_owned();
-    lower.iter().for_each(|other| snapshot.remove(&other.key()));
-    let fits = |snapshot: &mut Snapshot| Question::new(pod, snapshot, volumes).ask(snapshot, slot);
-    let refused = fits(snapshot).err();
-    let mut victims = Vec::new();
-    let mut broken = 0;
-    if refused.is_none() {
-        // Who matters most gets the place back first; before all others those whose budget is spent.
-        lower.sort_by(harm::more_important_first);
-        let protected = budgets.spent_by(&lower);
-        let in_turn = |is: bool| lower.iter().zip(&protected).filter(move |(_, spent)| **spent == is);
-        for (other, is_protected) in in_turn(true).chain(in_turn(false)) {
-            snapshot.place(other, &node);
-            if fits(snapshot).is_err() {
-                snapshot.remove(&other.key());
-                broken += usize::from(*is_protected);
+    for other in &lower {
+        snapshot.place(other, &node);
+    }
+    spared.map(|(broken, victims)| (Harm::of(broken, &victims), victims))
+}
+
+/// A node without the pods that are less important, to which they come back one by one.
+struct Trial<'a> {
+    pod: &'a Arc<Wanted>,
+    snapshot: &'a mut Snapshot,
+    volumes: &'a Volumes,
+    slot: Slot,
+}
+
+impl Trial<'_> {
+    fn ask(&mut self) -> Result<(), Refusal> {
+        Question::new(self.pod, self.snapshot, self.volumes).ask(self.snapshot, self.slot)
+    }
+
+    /// Lets come back who can, first of all those whose budget is spent. How many budgets are broken all the same, and who
+    /// has to stay away.
+    fn spare(&mut self, lower: &[Arc<Wanted>], is_spent: &[bool]) -> (usize, Vec<Arc<Wanted>>) {
+        let node = self.snapshot.node(self.slot).name().to_owned();
+        let (mut broken, mut victims) = (0, Vec::new());
+        let in_turn = |spent: bool| lower.iter().zip(is_spent).filter(move |(_, is)| **is == spent);
+        for (other, is_spent) in in_turn(true).chain(in_turn(false)) {
+            self.snapshot.place(other, &node);
+            if self.ask().is_err() {
+                self.snapshot.remove(&other.key());
+                broken += usize::from(*is_spent);
                 victims.push(other.clone());
             }
         }
-    } else {
-        lower.iter().for_each(|other| snapshot.place(other, &node));
-    }
-    victims.iter().for_each(|other| snapshot.place(other, &node));
-    match refused {
-        Some(refusal) => Err(refusal.reasons().map(Reason::to_string).collect()),
-        None => {
-            victims.sort_by(harm::more_important_first);
-            Ok((Harm::of(broken, &victims), victims))
-        }
+        victims.sort_by(harm::more_important_first);
+        (broken, victims)
     }
 }

@@ -34,7 +34,9 @@ fn scaled(score: i64, wide: i64) -> i64 {
 fn weighed(question: &Question<'_>, snapshot: &mut Snapshot) -> Vec<(Arc<Domains>, Vec<i64>)> {
     let mut found = Vec::new();
     let mut take = |domains: Arc<Domains>, mut sums: Vec<i64>, weight: i64| {
-        sums.iter_mut().for_each(|sum| *sum = sum.saturating_mul(weight));
+        for sum in &mut sums {
+            *sum = sum.saturating_mul(weight);
+        }
         found.push((domains, sums));
     };
     for pull in &question.wanted.pulls {
@@ -54,7 +56,7 @@ fn weighed(question: &Question<'_>, snapshot: &mut Snapshot) -> Vec<(Arc<Domains
         .collect();
     for (weight, topology, counts) in others {
         let domains = snapshot.domains(&topology);
-        let sums = domains.sum(&counts);
+        let sums = domains.sum(counts.iter());
         take(domains, sums, weight);
     }
     found

@@ -37,7 +37,7 @@ pub(crate) struct Pulls {
 struct Kept {
     force: Force,
     term: Term,
-    counts: Counts,
+    counts: Arc<Counts>,
 }
 
 impl Pulls {
@@ -47,9 +47,9 @@ impl Pulls {
             let kept = self.by_writing.entry(pull.written.clone()).or_insert_with(|| Kept {
                 force: pull.force,
                 term: pull.term.clone(),
-                counts: Counts::new(),
+                counts: Arc::default(),
             });
-            add(&mut kept.counts, slot, by);
+            add(Arc::make_mut(&mut kept.counts), slot, by);
             if kept.counts.is_empty() {
                 self.by_writing.remove(&pull.written);
             }
@@ -61,7 +61,7 @@ impl Pulls {
         &'a self,
         pod: &'a Wanted,
         known: &'a Namespaces,
-    ) -> impl Iterator<Item = (Force, &'a str, &'a Counts)> {
+    ) -> impl Iterator<Item = (Force, &'a str, &'a Arc<Counts>)> {
         let about = self.by_writing.values().filter(|kept| kept.term.who.is(&pod.pod, known));
         about.map(|kept| (kept.force, kept.term.topology.as_str(), &kept.counts))
     }

@@ -80,19 +80,19 @@ impl Default for Snapshot {
 
 impl Snapshot {
     /// Takes in a new or changed node.
-    pub fn set_node(&mut self, node: Arc<Node>) {
+    pub fn set_node(&mut self, node: &Arc<Node>) {
         let name = node.metadata.name.clone().unwrap_or_default();
         let slot = self.slot(&name);
         let before = self.slots[slot].node().cloned();
         self.note_images(slot, before.as_deref(), -1);
-        self.note_images(slot, Some(&node), 1);
+        self.note_images(slot, Some(node), 1);
         let same = before
             .as_ref()
             .is_some_and(|before| before.spec == node.spec && before.metadata.labels == node.metadata.labels);
         self.slots[slot].set(Some(node.clone()));
         self.present.insert(slot);
         if !same {
-            self.judge(slot, Some(&node));
+            self.judge(slot, Some(node));
         }
     }
 
@@ -144,13 +144,14 @@ impl Snapshot {
 
     /// Takes in the labels of a namespace, or that it is gone.
     pub fn set_namespace(&mut self, name: &str, labels: Option<Labels>) {
-        let before = match labels.clone() {
+        if self.namespaces.get(name) == labels.as_ref() {
+            return;
+        }
+        match labels {
             Some(labels) => self.namespaces.insert(name.to_owned(), labels),
             None => self.namespaces.remove(name),
         };
-        if before != labels {
-            self.tallies.clear();
-        }
+        self.tallies.clear();
     }
 
     /// Takes in what a service selects, or that it is gone or selects nothing.
@@ -222,7 +223,7 @@ impl Snapshot {
         let slots = &self.slots;
         let judge = |info: &NodeInfo| info.node().map(|node| Standing::of(pod, node)).unwrap_or_default();
         let find = || (pod.clone(), Arc::new(slots.iter().map(judge).collect()));
-        self.standings.get(&pod.place, find).1.clone()
+        self.standings.get(&pod.place(), find).1.clone()
     }
 
     pub(crate) fn domains(&mut self, topology: &str) -> Arc<Domains> {
@@ -279,8 +280,15 @@ impl Snapshot {
             standings.resize(standings.len().max(slot + 1), Standing::default());
             standings[slot] = node.map(|node| Standing::of(pod, node)).unwrap_or_default();
         }
+        let mut many = 0;
         for (topology, domains) in self.topologies.each() {
-            Arc::make_mut(domains).set(slot, topology, node);
+            let domains = Arc::make_mut(domains);
+            domains.set(slot, topology, node);
+            many = many.max(domains.many());
+        }
+        if many > 2 * self.slots.len() + KEPT {
+            // Most of these domains are gone for good.
+            self.topologies.clear();
         }
     }
 

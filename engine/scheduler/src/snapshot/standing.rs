@@ -30,13 +30,13 @@ impl Standing {
     pub(crate) fn of(wanted: &Wanted, node: &Node) -> Self {
         let none = PodSpec::default();
         let (spec, tolerations) = (wanted.spec().unwrap_or(&none), wanted.tolerations());
-        let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+        let has = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
         Self {
             is_open: is_open(node, tolerations),
-            is_tolerated: matching::untolerated(taints, tolerations, &HARD).is_none(),
+            is_tolerated: matching::untolerated(has, tolerations, &HARD).is_none(),
             is_selected: matching::allows_node(spec, node),
             liked: liked(spec, node),
-            soft_taints: soft_taints(taints, tolerations),
+            soft_taints: soft_taints(has, tolerations),
         }
     }
 

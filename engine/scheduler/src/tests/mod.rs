@@ -1,4 +1,5 @@
 //! The choice of a node as a pure function: a small cluster, a pod, and where it goes or what it is told.
+#![expect(clippy::needless_pass_by_value, reason = "the calls write json! in place")]
 
 mod affinity;
 mod nodes;
@@ -28,7 +29,6 @@ fn over(mut base: Value, more: &Value) -> Value {
 }
 
 /// A node of four cores and 8 GiB in no zone; `more` goes over it.
-#[expect(clippy::needless_pass_by_value, reason = "the calls write json! in place")]
 fn node(name: &str, more: Value) -> Arc<Node> {
     let base = json!({
         "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name } },
@@ -44,7 +44,6 @@ fn zoned(name: &str, zone: &str) -> Arc<Node> {
 }
 
 /// A pod `app: web` that asks for nothing; `more` goes over it.
-#[expect(clippy::needless_pass_by_value, reason = "the calls write json! in place")]
 fn pod(name: &str, more: Value) -> Arc<Wanted> {
     let base = json!({
         "metadata": { "name": name, "namespace": "default", "uid": name, "labels": { "app": "web" } },
@@ -55,7 +54,6 @@ fn pod(name: &str, more: Value) -> Arc<Wanted> {
 }
 
 /// A spec whose container asks for that.
-#[expect(clippy::needless_pass_by_value, reason = "the calls write json! in place")]
 fn asking(requests: Value) -> Value {
     json!({ "spec": { "containers": [{ "name": "c", "image": "i", "resources": { "requests": requests } }] } })
 }
@@ -69,7 +67,7 @@ struct Cluster {
 impl Cluster {
     fn of(nodes: impl IntoIterator<Item = Arc<Node>>) -> Self {
         let mut cluster = Self::default();
-        nodes.into_iter().for_each(|node| cluster.snapshot.set_node(node));
+        nodes.into_iter().for_each(|node| cluster.snapshot.set_node(&node));
         cluster
     }
 

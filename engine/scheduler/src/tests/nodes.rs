@@ -130,10 +130,10 @@ fn a_node_that_changed_is_judged_anew() {
     let mut cluster = Cluster::of([node("n", json!({}))]);
     let selecting = pod("p", json!({ "spec": { "nodeSelector": { "disk": "fast" } } }));
     assert!(cluster.choose(&selecting).is_err());
-    cluster.snapshot.set_node(node("n", json!({ "metadata": { "labels": { "disk": "fast" } } })));
+    cluster.snapshot.set_node(&node("n", json!({ "metadata": { "labels": { "disk": "fast" } } })));
     assert!(cluster.choose(&selecting).is_ok());
     cluster.snapshot.remove_node("n");
     assert!(cluster.choose(&selecting).is_err());
-    cluster.snapshot.set_node(node("m", json!({ "metadata": { "labels": { "disk": "fast" } } })));
+    cluster.snapshot.set_node(&node("m", json!({ "metadata": { "labels": { "disk": "fast" } } })));
     assert_eq!(cluster.choose(&selecting).unwrap(), "m");
 }

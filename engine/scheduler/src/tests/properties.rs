@@ -43,11 +43,11 @@ fn any_pod(number: usize) -> impl Strategy<Value = Arc<Wanted>> {
             2 => spec["affinity"] = json!({ "podAntiAffinity": preferred }),
             3 => {
                 spec["topologySpreadConstraints"] =
-                    json!([over(term, &json!({ "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule" }))])
+                    json!([over(term, &json!({ "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule" }))]);
             }
             4 => {
                 spec["topologySpreadConstraints"] =
-                    json!([over(term, &json!({ "maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway" }))])
+                    json!([over(term, &json!({ "maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway" }))]);
             }
             _ => {}
         }
@@ -74,7 +74,9 @@ proptest! {
             let chosen = cluster.choose(pod);
             prop_assert_eq!(&chosen, &cluster.choose(pod), "asked twice");
             let mut anew = Cluster::of(nodes.clone());
-            placed.iter().for_each(|(pod, node)| anew.snapshot.place(pod, node));
+            for (pod, node) in &placed {
+                anew.snapshot.place(pod, node);
+            }
             prop_assert_eq!(&chosen, &anew.choose(pod), "built at once");
             match chosen {
                 Ok(node) => {
@@ -96,7 +98,9 @@ proptest! {
             }
             let Ok(found) = crate::preempt(pod, &mut cluster.snapshot, &cluster.volumes, &[]) else { continue };
             prop_assert!(found.victims.iter().all(|victim| victim.priority() < pod.priority()));
-            found.victims.iter().for_each(|victim| cluster.snapshot.remove(&victim.key()));
+            for victim in &found.victims {
+                cluster.snapshot.remove(&victim.key());
+            }
             prop_assert!(cluster.open(pod).contains(&found.node));
             for victim in &found.victims {
                 cluster.snapshot.place(victim, &found.node);

@@ -37,14 +37,14 @@ fn is_good(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
 
 fn is_available(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
     let phase = volume.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Available");
-    let kept_for_it = |reference: &ObjectReference| {
+    let is_for_it = |reference: &ObjectReference| {
         reference.name == claim.metadata.name
             && reference.namespace == claim.metadata.namespace
             && reference.uid.as_ref().is_none_or(|uid| uid.is_empty() || Some(uid) == claim.metadata.uid.as_ref())
     };
     volume.metadata.deletion_timestamp.is_none()
         && matches!(phase, "Available" | "Pending")
-        && reference(volume).is_none_or(kept_for_it)
+        && reference(volume).is_none_or(is_for_it)
 }
 
 fn reference(volume: &PersistentVolume) -> Option<&ObjectReference> {

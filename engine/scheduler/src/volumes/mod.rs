@@ -25,7 +25,7 @@ const ONE_POD: &str = "ReadWriteOncePod";
 #[derive(Clone, Debug, Default)]
 pub struct Volumes {
     claims: HashMap<Key, Arc<PersistentVolumeClaim>>,
-    volumes: BTreeMap<String, Arc<PersistentVolume>>,
+    all: BTreeMap<String, Arc<PersistentVolume>>,
     classes: HashMap<String, Arc<StorageClass>>,
     /// Volumes that were given to a claim, which may not show yet.
     given: HashMap<String, Key>,
@@ -64,8 +64,8 @@ impl Volumes {
     /// Takes in a volume, or that it is gone.
     pub fn set_volume(&mut self, name: &str, volume: Option<Arc<PersistentVolume>>) {
         match volume {
-            Some(volume) => self.volumes.insert(name.to_owned(), volume),
-            None => self.volumes.remove(name),
+            Some(volume) => self.all.insert(name.to_owned(), volume),
+            None => self.all.remove(name),
         };
     }
 
@@ -96,7 +96,7 @@ impl Volumes {
     }
 
     pub(crate) fn volume(&self, name: &str) -> Option<&Arc<PersistentVolume>> {
-        self.volumes.get(name)
+        self.all.get(name)
     }
 
     pub(crate) fn claim(&self, key: &Key) -> Option<&Arc<PersistentVolumeClaim>> {
@@ -170,7 +170,7 @@ impl<'a> Asked<'a> {
     /// What is to be done for the claims on that node, or why the node cannot be had.
     pub(crate) fn plan(&self, node: &Node) -> Result<Vec<(String, Step)>, Reason> {
         for name in &self.bound {
-            let volume = self.known.volumes.get(*name).ok_or(Reason::VolumeMissing)?;
+            let volume = self.known.all.get(*name).ok_or(Reason::VolumeMissing)?;
             if !can_reach(volume, node) {
                 return Err(Reason::VolumeElsewhere);
             }
@@ -192,7 +192,7 @@ impl<'a> Asked<'a> {
             !self.known.given.contains_key(volume)
                 && !before.iter().any(|(_, step)| *step == Step::Use(volume.to_owned()))
         };
-        let volumes = self.known.volumes.values().filter(|volume| can_reach(volume, node));
+        let volumes = self.known.all.values().filter(|volume| can_reach(volume, node));
         let found = find::smallest(claim, volumes, is_free).map(Step::Use);
         found.or_else(|| self.known.makes(claim, node).then_some(Step::Provision))
     }

@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use Filter::{Affinity, Ports, Resources, Spread, Taints, Volumes};
+use Happening as It;
+
 use super::*;
 
+#[expect(clippy::needless_pass_by_value, reason = "the calls write json! in place")]
 fn pod(more: Value) -> Wanted {
     let mut object = json!({ "metadata": { "name": "p", "namespace": "default", "labels": { "app": "web" } }, "spec": { "containers": [] } });
     object["spec"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -32,8 +36,6 @@ fn only_what_could_help_wakes() {
         pod(json!({ "affinity": { "podAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": term } } }));
     let claims = pod(json!({ "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "c" } }] }));
     let other = pod(json!({}));
-    use Filter::{Affinity, Ports, Resources, Spread, Taints, Volumes};
-    use Happening as It;
     let cases: [(&str, It<'_>, &Wanted, Filter, bool); 17] = [
         ("a node with room", It::Node(&open), &asks, Resources, true),
         ("a node that is too small", It::Node(&small), &asks, Resources, false),
