@@ -28,8 +28,8 @@ pub(crate) struct Standing {
 
 impl Standing {
     pub(crate) fn of(wanted: &Wanted, node: &Node) -> Self {
-        let none = PodSpec::default();
-        let (spec, tolerations) = (wanted.spec().unwrap_or(&none), wanted.tolerations());
+        let empty = PodSpec::default();
+        let (spec, tolerations) = (wanted.spec().unwrap_or(&empty), wanted.tolerations());
         let has = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
         Self {
             is_open: is_open(node, tolerations),

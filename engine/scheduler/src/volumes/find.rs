@@ -62,8 +62,8 @@ fn size(written: Option<&Written>) -> i128 {
 /// Whether the class makes volumes that can be had on the node.
 pub(super) fn is_reached(class: &StorageClass, node: &Node) -> bool {
     let topologies = class.allowed_topologies.as_deref().unwrap_or_default();
-    let none = Labels::new();
-    let labels = node.metadata.labels.as_ref().unwrap_or(&none);
+    let empty = Labels::new();
+    let labels = node.metadata.labels.as_ref().unwrap_or(&empty);
     topologies.is_empty()
         || topologies.iter().any(|topology| {
             let mut all = topology.match_label_expressions.iter().flatten();
