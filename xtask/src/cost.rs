@@ -4,6 +4,7 @@
 mod api;
 mod pods;
 mod process;
+mod scheduler;
 mod services;
 mod wire;
 
@@ -31,8 +32,12 @@ struct Row {
     at_least: bool,
 }
 
-/// What to measure: everything but the API under load, or that (`api`).
+/// What to measure: everything but the API under load, or that (`api`), or the scheduler's choices alone (`scheduler`).
 pub(crate) fn cost(what: &str) -> Result<()> {
+    if what == "scheduler" {
+        print(&scheduler::measure()?);
+        return Ok(());
+    }
     run("cargo", &["build", "--release", "--package", "shipway"])?;
     drop(rustls::crypto::ring::default_provider().install_default());
     match what {
@@ -42,7 +47,9 @@ pub(crate) fn cost(what: &str) -> Result<()> {
             run("cargo", &["run", "--quiet", "--release", "--package", "xtask", "--", "cost", "api"])?;
         }
         "api" => print(&api::measure()?),
-        other => bail!("cost measures nothing called {other:?}; try `cargo xtask cost` or `cargo xtask cost api`"),
+        other => bail!(
+            "cost measures nothing called {other:?}; try `cargo xtask cost`, `cargo xtask cost api` or `cargo xtask cost scheduler`"
+        ),
     }
     Ok(())
 }

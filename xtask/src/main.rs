@@ -14,7 +14,8 @@ const USAGE: &str = "usage: cargo xtask <verb>
   tidy    checks the arrows between the crates and the heads of the files
   test    builds the release binary and runs every test, the black-box ones as root
   keys    compares what clients are told about merging with what Kubernetes tells; needs Python 3 with pip
-  cost    measures the promises of SPECIFICATION.md and prints promise, measured, ratio; `cost api` those about load
+  cost    measures the promises of SPECIFICATION.md and prints promise, measured, ratio; `cost api` those about load,
+          `cost scheduler` those about the choice of nodes
   fuzz    throws mutated input at whatever reads what comes from outside: [--seconds N] [--inputs N] [--seed N] [TARGET...],
           or guided by coverage: --guided TARGET [OPTION OF LIBFUZZER...]
   sim     lives through random lives of a simulated cluster, with faults, and checks what must hold: [--seeds N] [--from S]
@@ -51,7 +52,7 @@ pub(crate) fn needs_all() -> bool {
 }
 
 /// The folder of the workspace.
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     manifest.parent().map(PathBuf::from).unwrap_or(manifest)
 }
