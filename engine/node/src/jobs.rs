@@ -31,6 +31,7 @@ use crate::references::{self, Contents};
 use crate::specification::Plan;
 use crate::tokens::Tokens;
 use crate::{pod, runtime};
+use volumes::Shown;
 
 /// What all pods of the node share.
 pub(crate) struct Shared<M> {
@@ -78,7 +79,7 @@ impl<M: Machine> Shared<M> {
             self.warn(pod, None, "FailedCreatePodSandBox", &format!("Failed to create pod sandbox: {error}"));
         })?;
         let furnished = match volumes {
-            Ok(()) => self.furnish(pod, &sandbox, address).await,
+            Ok(shown) => self.furnish(pod, &sandbox, address, shown).await,
             Err(error) => Err(error),
         };
         match furnished {
@@ -118,12 +119,19 @@ impl<M: Machine> Shared<M> {
         }
     }
 
-    /// The node's files and the memory volumes, which need the address and the namespaces.
-    async fn furnish(&self, pod: &Pod, sandbox: &M::Sandbox, address: Option<Ipv4Addr>) -> Result<(), String> {
+    /// The node's files, the memory volumes and what volumes show, which need the address and the namespaces.
+    async fn furnish(
+        &self,
+        pod: &Pod,
+        sandbox: &M::Sandbox,
+        address: Option<Ipv4Addr>,
+        shown: Option<Shown>,
+    ) -> Result<(), String> {
         let folder = self.pod_folder(pod).join("etc");
         files::write(&folder, pod, address, &self.names)
             .map_err(|error| format!("write {}: {error}", folder.display()))?;
-        self.machine.mount(sandbox.supervisor(), self.volumes(pod).memory(pod)).await
+        self.machine.mount(sandbox.supervisor(), self.volumes(pod).memory(pod)).await?;
+        self.fill_volumes(shown, sandbox).await
     }
 
     /// Takes the sandbox away; tries until it is done. The volumes stay: the pod may get another sandbox.

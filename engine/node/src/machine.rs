@@ -16,6 +16,9 @@ use crate::image::{Answer, Images, PullPolicy};
 use crate::observed::StartFailure;
 use crate::volume::PodMount;
 
+/// Something to be done.
+pub(crate) type Work = Box<dyn FnOnce() -> Result<(), String> + Send>;
+
 /// This machine, as far as pods are concerned.
 pub(crate) trait Machine: Clone + Send + Sync + 'static {
     /// A pod's place on it.
@@ -30,6 +33,8 @@ pub(crate) trait Machine: Clone + Send + Sync + 'static {
     fn released(&self, address: Ipv4Addr) -> impl Future<Output = ()> + Send;
     fn fetch(&self, image: &str, policy: PullPolicy) -> impl Future<Output = Answer> + Send;
     fn mount(&self, supervisor: i32, mounts: Vec<PodMount>) -> impl Future<Output = Result<(), String>> + Send;
+    /// Does something, which may block, where the pod's mounts are seen.
+    fn inside(&self, supervisor: i32, work: Work) -> impl Future<Output = Result<(), String>> + Send;
 }
 
 /// A pod's place on the machine: its namespaces and its supervisor.
@@ -108,6 +113,10 @@ impl Machine for Host {
 
     async fn mount(&self, supervisor: i32, mounts: Vec<PodMount>) -> Result<(), String> {
         crate::volume::mount(supervisor, mounts).await
+    }
+
+    async fn inside(&self, supervisor: i32, work: Work) -> Result<(), String> {
+        crate::volume::inside(supervisor, work).await
     }
 }
 

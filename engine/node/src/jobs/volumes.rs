@@ -1,46 +1,69 @@
 //! The volumes of a pod as pieces of work: what they show is read from the API, then written off the async threads.
 
+use std::path::PathBuf;
+
 use k8s_openapi::api::core::v1::Pod;
 
 use super::Shared;
-use crate::machine::Machine;
+use crate::amount::Allocatable;
+use crate::machine::{Machine, Sandbox};
 use crate::pod;
 use crate::references::{self, Contents};
 use crate::tokens::Tokens;
 use crate::volume::{FOLDERS, Sources, VolumeError, Volumes};
+
+/// A pod's volumes and all that they are made from.
+pub(super) struct Shown {
+    volumes: Volumes,
+    pod: Pod,
+    contents: Contents,
+    allocatable: Allocatable,
+    node: String,
+    folders: PathBuf,
+}
+
+impl Shown {
+    fn with<T>(&self, act: impl FnOnce(&Volumes, &Sources<'_>) -> Result<T, VolumeError>) -> Result<T, String> {
+        let Self { volumes, pod, contents, allocatable, node, folders } = self;
+        act(volumes, &Sources { pod, contents, allocatable, node, folders }).map_err(|error| error.to_string())
+    }
+}
 
 impl<M: Machine> Shared<M> {
     pub(super) fn volumes(&self, pod: &Pod) -> Volumes {
         Volumes::new(&self.pod_folder(pod))
     }
 
-    pub(super) async fn make_volumes(&self, pod: &Pod, tokens: &Tokens) -> Result<(), String> {
-        self.fill_volumes(pod, tokens, Volumes::prepare).await
+    /// Makes places for the pod's volumes; none where it has no volumes.
+    pub(super) async fn make_volumes(&self, pod: &Pod, tokens: &Tokens) -> Result<Option<Shown>, String> {
+        let Some(shown) = self.read_volumes(pod, tokens).await? else { return Ok(None) };
+        let made = tokio::task::spawn_blocking(move || shown.with(Volumes::prepare).map(|()| Some(shown)));
+        made.await.map_err(|error| error.to_string())?
+    }
+
+    /// Writes what volumes show, inside the pod.
+    pub(super) async fn fill_volumes(&self, shown: Option<Shown>, sandbox: &M::Sandbox) -> Result<(), String> {
+        let Some(shown) = shown else { return Ok(()) };
+        let work = move || shown.with(|volumes, sources| volumes.refresh(sources).map(drop));
+        self.machine.inside(sandbox.supervisor(), Box::new(work)).await
     }
 
     /// Brings volumes that show objects up to date.
-    pub(crate) async fn refresh_volumes(&self, pod: &Pod, tokens: &Tokens) -> Result<(), String> {
-        self.fill_volumes(pod, tokens, |volumes, sources| volumes.refresh(sources).map(drop)).await
+    pub(crate) async fn refresh_volumes(&self, pod: &Pod, tokens: &Tokens, sandbox: &M::Sandbox) -> Result<(), String> {
+        self.fill_volumes(self.read_volumes(pod, tokens).await?, sandbox).await
     }
 
-    async fn fill_volumes<F>(&self, pod: &Pod, tokens: &Tokens, fill: F) -> Result<(), String>
-    where
-        F: FnOnce(&Volumes, &Sources<'_>) -> Result<(), VolumeError> + Send + 'static,
-    {
+    async fn read_volumes(&self, pod: &Pod, tokens: &Tokens) -> Result<Option<Shown>, String> {
         if pod.spec.as_ref().is_none_or(|spec| spec.volumes.as_ref().is_none_or(Vec::is_empty)) {
-            return Ok(());
+            return Ok(None);
         }
         let reading = Contents::read(&self.client, pod::namespace(pod), references::of_volumes(pod));
         let (contents, tokens) = tokio::join!(reading, tokens.read(&self.client, pod));
         let mut contents = contents.map_err(|error| error.to_string())?;
         contents.insert_tokens(tokens.map_err(|error| error.to_string())?);
-        let (volumes, allocatable, pod) = (self.volumes(pod), self.allocatable, pod.clone());
         let (node, folders) = (self.names.node.clone(), self.home.join(FOLDERS));
-        let filled = tokio::task::spawn_blocking(move || {
-            let (node, folders) = (node.as_str(), folders.as_path());
-            fill(&volumes, &Sources { pod: &pod, contents: &contents, allocatable: &allocatable, node, folders })
-        });
-        filled.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+        let (volumes, pod, allocatable) = (self.volumes(pod), pod.clone(), self.allocatable);
+        Ok(Some(Shown { volumes, pod, contents, allocatable, node, folders }))
     }
 
     /// Removes the volumes of a pod that has come to its end.

@@ -1,7 +1,8 @@
 //! A pod's volumes on this machine: made before its containers, kept up to date while they run, removed with the pod.
 //!
-//! Every volume is a folder under `<home>/pods/<uid>/volumes/` (or the host's own path, or a link to a claim's); memory volumes are mounted onto
-//! theirs inside the pod's mount namespace only, so the host never sees them. Blocking: call it from `spawn_blocking`.
+//! Every volume is a folder under `<home>/pods/<uid>/volumes/` (or the host's own path, or a link to a claim's); memory volumes,
+//! and those that may show secrets, are mounted onto theirs inside the pod's mount namespace only, so the host and its disks
+//! never see them. Blocking: call it from `spawn_blocking`, and what writes files from inside the pod.
 
 mod atomic;
 mod content;
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::{Pod, Volume, VolumeMount};
 
 pub(crate) use content::Sources;
-pub(crate) use namespace::{PodMount, mount};
+pub(crate) use namespace::{PodMount, inside, mount};
 pub(crate) use persistent::{Claimed, FOLDERS, NODE, claim_of};
 
 /// A volume that could not be made; the pod waits and tries again.
@@ -43,7 +44,8 @@ impl Volumes {
         self.root.join("volumes").join(name)
     }
 
-    /// Makes every volume of the pod, or brings what is there up to date.
+    /// Makes a place for every volume of the pod. What shows objects is written by [`Volumes::refresh`], but refused here
+    /// if it cannot be.
     pub(crate) fn prepare(&self, sources: &Sources<'_>) -> Result<(), VolumeError> {
         for volume in volumes(sources.pod) {
             self.prepare_one(volume, sources)
@@ -52,7 +54,7 @@ impl Volumes {
         Ok(())
     }
 
-    /// Rewrites what changed in volumes that show objects; returns whether anything did.
+    /// Writes what changed in volumes that show objects, from inside the pod; returns whether anything did.
     pub(crate) fn refresh(&self, sources: &Sources<'_>) -> Result<bool, VolumeError> {
         let mut changed = false;
         for volume in volumes(sources.pod) {
@@ -68,8 +70,8 @@ impl Volumes {
         if let Some(host_path) = &volume.host_path {
             return host_path::check(Path::new(&host_path.path), host_path.type_.as_deref().unwrap_or_default());
         }
-        if let Some(files) = content::files(volume, sources)? {
-            return self.write(volume, &files, sources.pod).map(drop);
+        if content::files(volume, sources)?.is_some() {
+            return make_folder(&self.folder(&volume.name), 0o755);
         }
         if let Some(name) = claim_of(sources.pod, volume) {
             return persistent::prepare(&self.folder(&volume.name), volume, sources, &name);
@@ -100,7 +102,8 @@ impl Volumes {
             size: volume.empty_dir.as_ref().and_then(|empty| empty.size_limit.as_ref()).and_then(crate::amount::units),
             group: fs_group(pod),
         });
-        memory.collect()
+        let objects = volumes(pod).filter(|volume| is_private(volume));
+        memory.chain(objects.map(|volume| PodMount::Objects { onto: self.folder(&volume.name) })).collect()
     }
 
     /// Where a container's mount comes from; with a subPath, also the mount that has to be made inside the pod first.
@@ -160,6 +163,11 @@ fn shows_objects(volume: &Volume) -> bool {
         || volume.secret.is_some()
         || volume.downward_api.is_some()
         || volume.projected.is_some()
+}
+
+/// Whether what it shows is kept off the disk, as by a kubelet.
+fn is_private(volume: &Volume) -> bool {
+    shows_objects(volume) && volume.config_map.is_none()
 }
 
 fn fs_group(pod: &Pod) -> Option<u32> {

@@ -1,5 +1,5 @@
-//! Mounts that exist only inside a pod's mount namespace: memory volumes and subPaths. They vanish with the pod's
-//! supervisor and never show on the host.
+//! What exists only inside a pod's mount namespace: memory volumes, those that show secrets among them, and subPaths. It
+//! vanishes with the pod's supervisor and never shows on the host.
 //!
 //! Entering a mount namespace changes a thread for good, so each request gets a thread of its own that ends with it.
 
@@ -26,6 +26,11 @@ pub(crate) enum PodMount {
         /// The group that may write there.
         group: Option<u32>,
     },
+    /// A tmpfs for files that the node writes: what they say never reaches a disk.
+    Objects {
+        /// The volume's folder.
+        onto: PathBuf,
+    },
     /// A file or folder inside a volume, pinned so that no link can exchange it afterwards.
     SubPath {
         /// The volume.
@@ -42,11 +47,18 @@ pub(crate) async fn mount(supervisor: i32, mounts: Vec<PodMount>) -> Result<(), 
     if mounts.is_empty() {
         return Ok(());
     }
+    inside(supervisor, move || mounts.iter().try_for_each(mount_one)).await
+}
+
+/// Does something, which may block, in the mount namespace of process `supervisor`.
+pub(crate) async fn inside(
+    supervisor: i32,
+    work: impl FnOnce() -> Result<(), String> + Send + 'static,
+) -> Result<(), String> {
     let (answer, answered) = oneshot::channel();
     let work = move || {
-        let result = enter(supervisor).and_then(|()| mounts.iter().try_for_each(mount_one));
-        if answer.send(result).is_err() {
-            tracing::debug!("a mount was made for a pod that is not waited for any more");
+        if answer.send(enter(supervisor).and_then(|()| work())).is_err() {
+            tracing::debug!("something was done for a pod that is not waited for any more");
         }
     };
     std::thread::Builder::new().name("pod-mounts".to_owned()).spawn(work).map_err(|error| error.to_string())?;
@@ -64,6 +76,7 @@ fn enter(supervisor: i32) -> Result<(), String> {
 fn mount_one(mount: &PodMount) -> Result<(), String> {
     match mount {
         PodMount::Memory { onto, size, group } => mount_memory(onto, *size, *group),
+        PodMount::Objects { onto } => mount_objects(onto),
         PodMount::SubPath { volume, sub, onto } => pin(&sub_path::open(volume, sub)?, onto),
     }
 }
@@ -77,9 +90,21 @@ fn mount_memory(onto: &Path, size: Option<u64>, group: Option<u32>) -> Result<()
     if let Some(group) = group {
         write!(options, ",gid={group}").expect("a string takes all that is written");
     }
+    tmpfs(onto, &options).map_err(|error| format!("mount a tmpfs on {}: {error}", onto.display()))
+}
+
+fn mount_objects(onto: &Path) -> Result<(), String> {
+    let mounted = match tmpfs(onto, "mode=755,noswap") {
+        // Before Linux 6.4 it cannot be kept from swap.
+        Err(rustix::io::Errno::INVAL) => tmpfs(onto, "mode=755"),
+        other => other,
+    };
+    mounted.map_err(|error| format!("mount a tmpfs on {}: {error}", onto.display()))
+}
+
+fn tmpfs(onto: &Path, options: &str) -> rustix::io::Result<()> {
     let options = std::ffi::CString::new(options).expect("digits and words hold no zero byte");
     rustix::mount::mount("tmpfs", onto, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())
-        .map_err(|error| format!("mount a tmpfs on {}: {error}", onto.display()))
 }
 
 fn pin(target: &OwnedFd, onto: &Path) -> Result<(), String> {
@@ -107,4 +132,46 @@ fn make_mount_point(onto: &Path, folder: bool) -> std::io::Result<()> {
     }
     std::fs::create_dir_all(onto.parent().expect("a mount point lies in the pod's folder"))?;
     File::create(onto).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::mount::{MountPropagationFlags, mount_change};
+
+    use super::*;
+
+    /// A thread in a mount namespace of its own, until what is returned second is dropped.
+    fn other_namespace() -> (i32, std::sync::mpsc::Sender<()>) {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (hold, until) = std::sync::mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).expect("a namespace");
+            mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).expect("private");
+            tell.send(rustix::thread::gettid().as_raw_nonzero().get()).expect("heard");
+            assert!(until.recv().is_err(), "nothing is sent");
+        });
+        (told.recv().expect("told"), hold)
+    }
+
+    #[tokio::test]
+    async fn what_is_written_inside_does_not_reach_the_disk() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: it needs root");
+            return;
+        }
+        let home = tempfile::tempdir().expect("a folder");
+        let (place, _hold) = other_namespace();
+        let (onto, file) = (home.path().to_owned(), home.path().join("token"));
+        mount(place, vec![PodMount::Objects { onto: onto.clone() }]).await.expect("mounted");
+        let inner = file.clone();
+        let write = move || std::fs::write(&inner, "secret").map_err(|error| error.to_string());
+        inside(place, write).await.expect("written");
+        assert!(!file.exists(), "it is on the disk");
+        let read = move || {
+            let magic = rustix::fs::statfs(&onto).map_err(|error| error.to_string())?.f_type;
+            let text = std::fs::read_to_string(onto.join("token")).map_err(|error| error.to_string())?;
+            if (magic, text.as_str()) == (0x0102_1994, "secret") { Ok(()) } else { Err(format!("{magic:x} {text}")) }
+        };
+        inside(place, read).await.expect("it is there, in memory");
+    }
 }

@@ -23,6 +23,15 @@ fn settings(data: Value) -> Contents {
     contents
 }
 
+fn sources<'a>(pod: &'a Pod, contents: &'a Contents) -> Sources<'a> {
+    Sources { pod, contents, allocatable: &HERE, node: "here", folders: Path::new("/nowhere") }
+}
+
+/// Makes the volumes and writes what they show.
+fn make(volumes: &Volumes, sources: &Sources<'_>) -> Result<(), VolumeError> {
+    volumes.prepare(sources).and_then(|()| volumes.refresh(sources)).map(drop)
+}
+
 fn read(folder: &Path, name: &str) -> String {
     std::fs::read_to_string(folder.join(name)).expect("the file can be read")
 }
@@ -35,23 +44,11 @@ fn a_config_map_volume_follows_its_object_by_one_swap() {
     let folder = home.path().join("volumes/v");
 
     let contents = settings(json!({"a": "1", "b": "2"}));
-    volumes
-        .prepare(&Sources {
-            pod: &pod,
-            contents: &contents,
-            allocatable: &HERE,
-            node: "here",
-            folders: Path::new("/nowhere"),
-        })
-        .expect("made");
+    make(&volumes, &sources(&pod, &contents)).expect("made");
     assert_eq!((read(&folder, "a"), read(&folder, "b")), ("1".to_owned(), "2".to_owned()));
     let first = std::fs::read_link(folder.join("..data")).expect("a link");
 
-    let refresh = |contents: &Contents| {
-        volumes
-            .refresh(&Sources { pod: &pod, contents, allocatable: &HERE, node: "here", folders: Path::new("/nowhere") })
-            .expect("refreshed")
-    };
+    let refresh = |contents: &Contents| volumes.refresh(&sources(&pod, contents)).expect("refreshed");
     assert!(!refresh(&contents), "nothing changed");
     let contents = settings(json!({"a": "3", "c": "4"}));
     assert!(refresh(&contents));
@@ -66,9 +63,8 @@ fn items_choose_keys_paths_and_modes() {
     let pod = pod(json!([{"name": "v", "configMap": {"name": "settings", "defaultMode": 0o600,
         "items": [{"key": "a", "path": "deep/er/a"}, {"key": "b", "path": "b", "mode": 0o640}]}}]));
     let contents = settings(json!({"a": "1", "b": "2", "c": "3"}));
-    let sources =
-        Sources { pod: &pod, contents: &contents, allocatable: &HERE, node: "here", folders: Path::new("/nowhere") };
-    Volumes::new(home.path()).prepare(&sources).expect("made");
+    let sources = self::sources(&pod, &contents);
+    make(&Volumes::new(home.path()), &sources).expect("made");
     let folder = home.path().join("volumes/v");
     assert_eq!(read(&folder, "deep/er/a"), "1");
     assert!(!folder.join("c").exists());
@@ -82,14 +78,7 @@ fn items_cannot_leave_the_volume() {
     for path in ["../x", "/etc/x", "..data", "a/../../x", ""] {
         let pod = pod(json!([{"name": "v", "configMap": {"name": "settings", "items": [{"key": "a", "path": path}]}}]));
         let contents = settings(json!({"a": "1"}));
-        let sources = Sources {
-            pod: &pod,
-            contents: &contents,
-            allocatable: &HERE,
-            node: "here",
-            folders: Path::new("/nowhere"),
-        };
-        Volumes::new(home.path()).prepare(&sources).expect_err(path);
+        Volumes::new(home.path()).prepare(&sources(&pod, &contents)).expect_err(path);
     }
 }
 
@@ -98,14 +87,7 @@ fn a_missing_object_is_named_unless_it_is_optional() {
     let home = tempfile::tempdir().expect("a folder");
     let make = |optional: bool| {
         let pod = pod(json!([{"name": "v", "secret": {"secretName": "keys", "optional": optional}}]));
-        let sources = Sources {
-            pod: &pod,
-            contents: &Contents::default(),
-            allocatable: &HERE,
-            node: "here",
-            folders: Path::new("/nowhere"),
-        };
-        Volumes::new(home.path()).prepare(&sources)
+        make(&Volumes::new(home.path()), &sources(&pod, &Contents::default()))
     };
     let error = make(false).expect_err("it is missing").to_string();
     assert_eq!(error, "MountVolume.SetUp failed for volume \"v\" : secret \"keys\" not found");
@@ -120,9 +102,8 @@ fn projected_and_downward_volumes_show_the_pod() {
         {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}}
     ]}}]));
     let contents = settings(json!({"a": "1"}));
-    let sources =
-        Sources { pod: &pod, contents: &contents, allocatable: &HERE, node: "here", folders: Path::new("/nowhere") };
-    Volumes::new(home.path()).prepare(&sources).expect("made");
+    let sources = self::sources(&pod, &contents);
+    make(&Volumes::new(home.path()), &sources).expect("made");
     let folder = home.path().join("volumes/v");
     assert_eq!((read(&folder, "a"), read(&folder, "labels")), ("1".to_owned(), "tier=\"web\"".to_owned()));
 }
@@ -141,14 +122,8 @@ async fn a_token_is_for_the_user_and_the_group_that_are_known() {
         pod.spec.as_mut().expect("a spec").security_context = Some(context);
         let mut contents = Contents::default();
         contents.insert_tokens(crate::tokens::Tokens::default().read(&client, &pod).await.expect("a token"));
-        let sources = Sources {
-            pod: &pod,
-            contents: &contents,
-            allocatable: &HERE,
-            node: "here",
-            folders: Path::new("/nowhere"),
-        };
-        Volumes::new(home.path()).prepare(&sources).expect("made");
+        let sources = self::sources(&pod, &contents);
+        make(&Volumes::new(home.path()), &sources).expect("made");
         let folder = home.path().join("volumes/v");
         assert_eq!(read(&folder, "token"), "word");
         let found = std::fs::metadata(folder.join("token")).expect("it is there");
@@ -167,14 +142,7 @@ async fn a_token_is_for_the_user_and_the_group_that_are_known() {
 fn an_unsupported_volume_is_refused() {
     let home = tempfile::tempdir().expect("a folder");
     let pod = pod(json!([{"name": "v", "nfs": {"server": "s", "path": "/"}}]));
-    let sources = Sources {
-        pod: &pod,
-        contents: &Contents::default(),
-        allocatable: &HERE,
-        node: "here",
-        folders: Path::new("/nowhere"),
-    };
-    Volumes::new(home.path()).prepare(&sources).expect_err("not supported");
+    Volumes::new(home.path()).prepare(&sources(&pod, &Contents::default())).expect_err("not supported");
 }
 
 #[test]
@@ -220,8 +188,7 @@ fn a_key_of_a_config_map_volume_can_be_a_sub_path() {
     let home = tempfile::tempdir().expect("a folder");
     let pod = pod(json!([{"name": "v", "configMap": {"name": "settings"}}]));
     let contents = settings(json!({"a": "1"}));
-    let sources =
-        Sources { pod: &pod, contents: &contents, allocatable: &HERE, node: "here", folders: Path::new("/nowhere") };
-    Volumes::new(home.path()).prepare(&sources).expect("made");
+    let sources = self::sources(&pod, &contents);
+    make(&Volumes::new(home.path()), &sources).expect("made");
     sub_path::open(&home.path().join("volumes/v"), "a").expect("links inside the volume are followed");
 }

@@ -120,9 +120,12 @@ impl<M: Machine> Worker<M> {
             self.refresh = Refresh::Again;
             return;
         }
+        let Some(sandbox) = self.sandbox.clone() else { return };
         self.refresh = Refresh::Running;
         let tokens = self.tokens.clone();
-        self.spawn(move |shared, pod| async move { Done::Refreshed(shared.refresh_volumes(&pod, &tokens).await) });
+        self.spawn(
+            move |shared, pod| async move { Done::Refreshed(shared.refresh_volumes(&pod, &tokens, &sandbox).await) },
+        );
     }
 
     /// When a token is to be renewed.
