@@ -5,11 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use shipway_schema::Resource;
 use shipway_store::{Commit, Event, EventKind, KeyValue, Range, Revision, Store, StoreError, Watcher};
 use tokio::sync::watch;
@@ -26,6 +28,8 @@ pub(crate) const CLAIMS: &str = "/registry/ranges/";
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long to leave the store alone after it failed to read.
 const RETRY: Duration = Duration::from_millis(200);
+/// How often following may panic over the same commit.
+const PANICS: u32 = 4;
 
 /// Events with their keys within a table.
 type Keyed<'a> = Vec<(&'a str, &'a Event)>;
@@ -130,11 +134,16 @@ impl Table {
         self.read().ring.after(revision)
     }
 
-    /// Applies the changes that one revision made to this resource, as one step.
+    /// Applies the changes that one revision made to this resource, as one step; once, however often it is told.
     fn apply(&self, revision: Revision, events: &[(&str, &Event)]) {
+        // What could fail comes before anything is changed.
+        let read: Vec<_> = events.iter().filter_map(|(key, event)| Some((*key, news(key, event, revision)?))).collect();
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        for (key, event) in events {
-            if let Some(change) = state.change(key, event, revision) {
+        if state.last >= revision {
+            return;
+        }
+        for (key, news) in read {
+            if let Some(change) = state.change(key, news, revision) {
                 state.ring.push(Arc::new(change));
             }
         }
@@ -145,21 +154,34 @@ impl Table {
     }
 }
 
+/// What an event means for a table.
+enum News {
+    Put(Arc<Object>),
+    Deleted,
+}
+
+/// None where the object cannot be read.
+fn news(key: &str, event: &Event, revision: Revision) -> Option<News> {
+    match event.kind {
+        EventKind::Put => match Object::stored(key, event.kv.value.clone(), revision) {
+            Ok(object) => Some(News::Put(Arc::new(object))),
+            Err(error) => {
+                tracing::error!(key, revision, %error, "ignoring a stored object that cannot be read");
+                None
+            }
+        },
+        EventKind::Delete => Some(News::Deleted),
+    }
+}
+
 impl State {
-    fn change(&mut self, key: &str, event: &Event, revision: Revision) -> Option<Change> {
-        match event.kind {
-            EventKind::Put => match Object::stored(key, event.kv.value.clone(), revision) {
-                Ok(object) => {
-                    let object = Arc::new(object);
-                    let previous = self.objects.insert(key.into(), object.clone());
-                    Some(Change { revision, object, previous, deleted: false })
-                }
-                Err(error) => {
-                    tracing::error!(key, revision, %error, "ignoring a stored object that cannot be read");
-                    None
-                }
-            },
-            EventKind::Delete => {
+    fn change(&mut self, key: &str, news: News, revision: Revision) -> Option<Change> {
+        match news {
+            News::Put(object) => {
+                let previous = self.objects.insert(key.into(), object.clone());
+                Some(Change { revision, object, previous, deleted: false })
+            }
+            News::Deleted => {
                 let previous = self.objects.remove(key)?;
                 let object = Arc::new(previous.restamped(revision));
                 Some(Change { revision, object, previous: Some(previous), deleted: true })
@@ -202,6 +224,25 @@ impl Cache {
             store,
         };
         Ok((cache, watcher))
+    }
+
+    /// Follows the store for good. Should that panic, it goes on behind the last commit that was applied as a whole; where
+    /// it cannot, readers get an error instead of waiting.
+    pub(crate) async fn keep_up(&self, mut watcher: Box<dyn Watcher>) {
+        let mut panics = 0;
+        loop {
+            let before = self.revision();
+            if AssertUnwindSafe(self.follow(watcher)).catch_unwind().await.is_ok() {
+                return;
+            }
+            panics = if self.revision() > before { 1 } else { panics + 1 };
+            tracing::error!(panics, revision = self.revision(), "following the store panicked");
+            tokio::time::sleep(RETRY * panics).await;
+            watcher = match self.store.watch(Range::all(), self.revision() + 1).await {
+                Ok(watcher) if panics < PANICS => watcher,
+                _ => return self.lose(),
+            };
+        }
     }
 
     /// Applies commits until the store fails. Readers then get an error instead of stale answers.
@@ -383,6 +424,38 @@ fn prefix(resource: &Resource) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shipway_store::{Log, Options, Txn};
+
+    /// Panics the first time that there is something to tell.
+    struct Nervous(Option<Box<dyn Watcher>>);
+
+    #[async_trait::async_trait]
+    impl Watcher for Nervous {
+        async fn next(&mut self) -> Result<Arc<Commit>, StoreError> {
+            let mut watcher = self.0.take().expect("it is asked once");
+            watcher.next().await?;
+            panic!("a commit was lost");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_no_commit_and_none_is_applied_twice() {
+        let home = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Log::open(home.path(), Options::default()).unwrap();
+        let (cache, watcher) = Cache::load(store.clone()).await.unwrap();
+        let cache = Arc::new(cache);
+        let follower = cache.clone();
+        let following = tokio::spawn(async move { follower.keep_up(Box::new(Nervous(Some(watcher)))).await });
+        let table = cache.named("core", "configmaps");
+        for name in ["a", "b"] {
+            let value = format!(r#"{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"name":"{name}"}}}}"#);
+            store.txn(Txn::new().put(format!("/registry/core/configmaps/n/{name}"), value)).await.unwrap();
+            cache.catch_up().await.unwrap();
+        }
+        assert!(cache.is_following() && table.get("n/a").is_some() && table.get("n/b").is_some());
+        assert_eq!(table.end(), 2);
+        following.abort();
+    }
 
     #[test]
     fn keys_fall_into_their_tables() {

@@ -141,7 +141,7 @@ impl ApiServer {
         let admission = Chain::new(&cache, config.toleration_seconds);
         let follower = cache.clone();
         let feed = Background::default();
-        feed.start(async move { follower.follow(watcher).await });
+        feed.start(async move { follower.keep_up(watcher).await });
         let ranges = Ranges { addresses: config.service_subnet, node_ports: config.node_port_range.clone() };
         let closing = CancellationToken::new();
         let inner = Inner {
