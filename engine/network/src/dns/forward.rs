@@ -137,10 +137,25 @@ fn with_fresh_id(question: &[u8]) -> (Vec<u8>, Ids) {
     (question, ids)
 }
 
-/// The answer if it is one to our question: the id, the response bit, and as many questions.
+/// The answer if it is one to our question: the id, the response bit, and the question itself, whatever the case of its
+/// letters.
 fn accept<'a>(answer: &'a [u8], ids: Ids, question: &[u8]) -> Option<&'a [u8]> {
     let header = answer.get(..HEADER)?;
-    (header[..2] == ids.sent && header[2] & 0x80 != 0 && header[4..6] == question[4..6]).then_some(answer)
+    let same = || asked(answer)?.eq_ignore_ascii_case(asked(question)?).then_some(answer);
+    (header[..2] == ids.sent && header[2] & 0x80 != 0 && header[4..6] == question[4..6]).then(same).flatten()
+}
+
+/// The first question of a message: a name in labels, a type and a class (RFC 1035, section 4.1.2).
+fn asked(message: &[u8]) -> Option<&[u8]> {
+    let mut at = HEADER;
+    loop {
+        match usize::from(*message.get(at)?) {
+            0 => return message.get(HEADER..at + 5),
+            length @ 1..=63 => at += 1 + length,
+            // A question is the first to name anything: there is nothing that it could refer to.
+            _ => return None,
+        }
+    }
 }
 
 fn restore_id(answer: &[u8], ids: Ids) -> Vec<u8> {
@@ -174,12 +189,20 @@ mod tests {
 
     #[test]
     fn only_an_answer_to_our_question_is_taken() {
-        let (question, ids) = with_fresh_id(&[7, 8, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+        let asked = b"\x07\x08\x01\0\0\x01\0\0\0\0\0\0\x01a\x03org\0\0\x01\0\x01";
+        let (question, ids) = with_fresh_id(asked);
         let mut answer = question.clone();
         assert!(accept(&answer, ids, &question).is_none());
         answer[2] |= 0x80;
         let taken = accept(&answer, ids, &question).unwrap();
         assert_eq!(restore_id(taken, ids)[..2], [7, 8]);
+        answer[HEADER + 1] = b'A';
+        assert!(accept(&answer, ids, &question).is_some(), "letters may come back in another case");
+        answer[HEADER + 1] = b'b';
+        assert!(accept(&answer, ids, &question).is_none(), "another name");
+        answer[HEADER] = 0xc0;
+        assert!(accept(&answer, ids, &question).is_none());
+        answer[HEADER..HEADER + 2].copy_from_slice(b"\x01a");
         answer[0] ^= 1;
         assert!(accept(&answer, ids, &question).is_none());
         assert!(accept(&answer[..5], ids, &question).is_none());
