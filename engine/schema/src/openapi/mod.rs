@@ -5,7 +5,7 @@ mod gnostic;
 mod paths;
 mod swagger;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
@@ -25,28 +25,46 @@ fn list_definition(definition: &str) -> String {
     format!("{definition}List")
 }
 
+/// The hash of a document without custom resources. The fingerprint stands for the definitions, the rows and what writes
+/// the paths.
+fn begin(path: &str) -> u64 {
+    let fingerprint = u64::from_str_radix(FINGERPRINT, 16).unwrap_or_default();
+    path.bytes().fold(fingerprint, |hash, byte| mix(hash, u64::from(byte)))
+}
+
+/// FNV-1a, a word at a time.
+fn mix(hash: u64, word: u64) -> u64 {
+    (hash ^ word).wrapping_mul(0x0100_0000_01b3)
+}
+
 impl Registry {
     /// `GET /openapi/v3`: where each document is, with a hash that changes when the document does.
     pub fn openapi_index(&self) -> Value {
         let mut paths = Map::new();
-        for (group, version) in self.group_versions() {
-            let path = document_path(group, version);
-            let url = format!("/openapi/v3/{path}?hash={}", self.openapi_hash(&path));
+        for (path, hash) in self.openapi_hashes() {
+            let url = format!("/openapi/v3/{path}?hash={hash:016X}");
             paths.insert(path, json!({ "serverRelativeURL": url }));
         }
         json!({ "paths": paths })
     }
 
+    /// Where all documents are, with their hashes: each custom resource is looked at once.
+    pub(super) fn openapi_hashes(&self) -> Vec<(String, u64)> {
+        let paths = self.group_versions().into_iter().map(|(group, version)| document_path(group, version));
+        let mut all: Vec<(String, u64)> = paths.map(|path| (path.clone(), begin(&path))).collect();
+        let places: HashMap<String, usize> = all.iter().enumerate().map(|(at, (path, _))| (path.clone(), at)).collect();
+        for resource in self.custom() {
+            if let Some(at) = places.get(&document_path(&resource.group, &resource.version)) {
+                all[*at].1 = mix(all[*at].1, resource.fingerprint().unwrap_or_default());
+            }
+        }
+        all
+    }
+
     /// A document's hash, for the index, the `ETag` and the `hash` parameter.
     pub fn openapi_hash(&self, path: &str) -> String {
-        // The fingerprint stands for the definitions, the rows and what writes the paths.
-        let mut hash = u64::from_str_radix(FINGERPRINT, 16).unwrap_or_default();
-        for byte in path.bytes() {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        for resource in self.custom().filter(|each| document_path(&each.group, &each.version) == path) {
-            hash = (hash ^ resource.fingerprint().unwrap_or_default()).wrapping_mul(0x0100_0000_01b3);
-        }
+        let own = self.custom().filter(|each| document_path(&each.group, &each.version) == path);
+        let hash = own.fold(begin(path), |hash, own| mix(hash, own.fingerprint().unwrap_or_default()));
         format!("{hash:016X}")
     }
 

@@ -24,11 +24,8 @@ const JSON: &str = "application/json";
 impl Registry {
     /// Changes when the document does.
     pub fn openapi_v2_hash(&self) -> String {
-        let hashes = self.group_versions().into_iter().map(|(group, version)| {
-            let hash = self.openapi_hash(&super::document_path(group, version));
-            u64::from_str_radix(&hash, 16).unwrap_or_default()
-        });
-        format!("{:016X}", hashes.fold(2_u64, |all, one| all.wrapping_mul(0x0100_0000_01b3) ^ one))
+        let hashes = self.openapi_hashes().into_iter();
+        format!("{:016X}", hashes.fold(2_u64, |all, (_, one)| all.wrapping_mul(0x0100_0000_01b3) ^ one))
     }
 
     /// `GET /openapi/v2`. It takes some ten megabytes and milliseconds to make.
