@@ -341,37 +341,12 @@ impl Part {
             }
             return new;
         }
-        if self == Self::Resize {
-            let mut next = isolate("resize", &new, old).expect("it is a part of a pod");
-            put(meta::metadata(&mut next), "managedFields", new["metadata"].get("managedFields"));
-            return next;
-        }
-        let mut next = old.clone();
-        let noted = if self == Self::Ephemeral { &["managedFields"][..] } else { &["annotations", "managedFields"] };
+        let part = self.subresource().expect("only the main part has no name");
+        let mut next = isolate(part, &new, old).expect("it is a part of its object");
+        let specifies = matches!(self, Self::Ephemeral | Self::Resize);
+        let noted = if specifies { &["managedFields"][..] } else { &["annotations", "managedFields"] };
         for field in noted {
             put(meta::metadata(&mut next), field, new["metadata"].get(*field));
-        }
-        match self {
-            Self::Ephemeral => {
-                let containers = new["spec"].get("ephemeralContainers").cloned();
-                if let Some(spec) = next["spec"].as_object_mut() {
-                    put(spec, "ephemeralContainers", containers.as_ref());
-                }
-            }
-            Self::Finalize => {
-                let finalizers = new["spec"].get("finalizers").cloned();
-                if let Some(spec) = next["spec"].as_object_mut() {
-                    put(spec, "finalizers", finalizers.as_ref());
-                }
-            }
-            Self::Approval => {
-                if !next["status"].is_object() {
-                    next["status"] = Value::Object(serde_json::Map::new());
-                }
-                let status = next["status"].as_object_mut().expect("it was made one");
-                put(status, "conditions", new["status"].get("conditions"));
-            }
-            _ => put(next.as_object_mut().expect("a stored object is an object"), "status", new.get("status")),
         }
         next
     }

@@ -22,7 +22,6 @@ use serde_json::{Value, json};
 use shipway_schema::Resource;
 use shipway_schema::expression::lend;
 
-use super::request::user_info;
 use super::{Request, rules};
 use authorizer::Asker;
 use document::{to_cel, to_json};
@@ -255,7 +254,7 @@ fn described(request: &Request<'_>, version: Option<&Resource>) -> Value {
         "name": request.place.name,
         "namespace": request.namespace().unwrap_or_default(),
         "operation": request.operation.text(),
-        "userInfo": user_info(request.identity()),
+        "userInfo": request.identity().info(),
         "dryRun": request.dry_run,
         "options": request.options(),
     })

@@ -143,8 +143,3 @@ impl<'a> Request<'a> {
         Value::Object(options)
     }
 }
-
-/// Who asks, in the form that webhooks and policies see.
-pub(crate) fn user_info(identity: &Identity) -> Value {
-    identity.info()
-}

@@ -6,7 +6,6 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use shipway_schema::Resource;
 
-use super::request::user_info;
 use super::{Request, rules};
 use crate::error::{ApiError, Denial};
 
@@ -30,7 +29,7 @@ pub(super) fn ask(request: &Request<'_>, object: Option<&Value>, resource: Optio
         "requestKind": kind(request.kind()),
         "requestResource": path(own),
         "operation": request.operation.text(),
-        "userInfo": user_info(request.identity()),
+        "userInfo": request.identity().info(),
         "object": document(object),
         "oldObject": document(request.old),
         "dryRun": request.dry_run,
