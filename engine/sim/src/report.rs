@@ -27,7 +27,7 @@ impl Report {
     /// Takes one in; a broken one is told at once.
     pub(crate) fn add(&mut self, done: Done) {
         if let Some(first) = done.outcome.violations.first() {
-            self.clear();
+            clear();
             println!("seed {}: {first}", done.life.seed);
         }
         self.done.push(done);
@@ -37,21 +37,13 @@ impl Report {
         }
     }
 
-    fn clear(&self) {
-        let mut terminal = std::io::stderr();
-        if terminal.is_terminal() {
-            // Nobody is told if the terminal is gone.
-            drop(write!(terminal, "\r{:60}\r", ""));
-        }
-    }
-
     fn broken(&self) -> impl Iterator<Item = &Done> {
         self.done.iter().filter(|done| !done.outcome.violations.is_empty())
     }
 
     /// Prints the table. Says whether nothing was broken.
     pub(crate) fn end(&self) -> bool {
-        self.clear();
+        clear();
         let sum = |read: fn(&Outcome) -> u64| self.done.iter().map(|done| read(&done.outcome)).sum::<u64>();
         let seconds: f64 = self.done.iter().map(|done| done.outcome.seconds).sum();
         let real: f64 = self.done.iter().map(|done| done.outcome.real).sum();
@@ -89,4 +81,13 @@ pub(crate) fn summary(outcome: &Outcome) -> String {
     format!(
         "{broken}; {seconds:.0} s in {real:.2} s, {changes} changes, {faults} faults, {revision} commits, {fingerprint:016x}"
     )
+}
+
+/// Takes the line of progress away.
+fn clear() {
+    let mut terminal = std::io::stderr();
+    if terminal.is_terminal() {
+        // Nobody is told if the terminal is gone.
+        drop(write!(terminal, "\r{:60}\r", ""));
+    }
 }

@@ -23,7 +23,6 @@ fn pod(name: &str, cpu: &str, more: Value) -> Value {
 }
 
 /// Three replicas or more of it.
-#[expect(clippy::needless_pass_by_value, reason = "the calls write json! in place")]
 fn deployment(replicas: i32, more: Value) -> Value {
     let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": pod("", "100m", more)["spec"]});
     json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec":

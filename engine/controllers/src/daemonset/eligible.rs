@@ -141,7 +141,7 @@ mod tests {
         };
         let fast = node(&json!({"disk": "fast"}), &json!([]));
         let tainted = |effect: &str| node(&json!({}), &taint("own", effect));
-        let table = [
+        let table = vec![
             (json!({}), fast.clone(), Fit::Runs),
             (json!({"nodeSelector": {"disk": "fast"}}), fast.clone(), Fit::Runs),
             (json!({"nodeSelector": {"disk": "slow"}}), fast.clone(), Fit::Refused),

@@ -145,6 +145,7 @@ mod tests {
     use super::*;
     use serde_json::Value;
 
+    #[expect(clippy::needless_pass_by_value, reason = "the calls write json! in place")]
     fn source(metadata: Value, subsets: Value) -> Endpoints {
         let mut metadata = metadata;
         metadata["name"] = "db".into();

@@ -76,7 +76,7 @@ fn planned(spec: &Value, status: &Value, texts: &str) -> Plan {
 
 /// What is done with pods, in short: `make 2`, `make 0,3`, `drop a b`, `end a`, or nothing; and the wait in seconds.
 fn work(plan: &Plan) -> String {
-    let names = |pods: &[Arc<Pod>]| pods.iter().map(|pod| format!(" {}", pod.name_any())).collect::<String>();
+    let names = |pods: &[Arc<Pod>]| pods.iter().flat_map(|pod| [" ".to_owned(), pod.name_any()]).collect::<String>();
     let text = match &plan.work {
         Work::None => String::new(),
         Work::Make(new) if new[0].index.is_none() => format!("make {}", new.len()),

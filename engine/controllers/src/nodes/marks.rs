@@ -116,7 +116,9 @@ mod tests {
 
     #[test]
     fn taints_follow_from_conditions() {
-        let table: [(&[(&str, &str)], Value, bool, &[&str]); 8] = [
+        /// Conditions, the specification, whether it is known, and the taints.
+        type Case<'a> = (&'a [(&'a str, &'a str)], Value, bool, &'a [&'a str]);
+        let table: [Case<'_>; 8] = [
             (&[("Ready", "True")], json!({}), true, &[]),
             (&[("Ready", "False")], json!({}), true, &["not-ready:NoSchedule", "not-ready:NoExecute"]),
             (&[("Ready", "Unknown")], json!({}), true, &["unreachable:NoSchedule", "unreachable:NoExecute"]),

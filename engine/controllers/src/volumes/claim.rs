@@ -245,7 +245,7 @@ mod tests {
         let set_aside = json!({"storageClassName": "s", "claimRef": {"namespace": "n", "name": "c"}});
         let late = |provisioner| Some(class("s", provisioner, "WaitForFirstConsumer"));
         let early = |provisioner| Some(class("s", provisioner, "Immediate"));
-        let table = [
+        let table = vec![
             ("", Around::default(), "wait FailedBinding"),
             ("s", Around::default(), "wait ProvisioningFailed"),
             ("s", Around { volumes: free(), ..Around::default() }, "bind v"),

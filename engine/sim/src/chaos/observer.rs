@@ -149,7 +149,7 @@ impl Model {
             }
             if key.starts_with(PODS) {
                 let pod = if there { self.read::<Pod>(&key, &event.kv.value) } else { None };
-                self.pod(&key, pod, event.kv.create_revision == event.kv.mod_revision);
+                self.pod(&key, pod.as_ref(), event.kv.create_revision == event.kv.mod_revision);
             } else if key.starts_with(DEPLOYMENTS) || key.starts_with(REPLICA_SETS) {
                 self.present.remove(&key);
                 if there {
@@ -187,23 +187,23 @@ impl Model {
         history[since..].iter().map(|(_, object)| read(object)).collect()
     }
 
-    fn pod(&mut self, key: &str, pod: Option<Pod>, created: bool) {
+    fn pod(&mut self, key: &str, pod: Option<&Pod>, created: bool) {
         let before = self.pods.remove(key);
-        if let Some(pod) = &pod {
+        if let Some(pod) = pod {
             self.pods.insert(key.to_owned(), pod.clone());
         }
         let short = &key[PODS.len()..];
-        self.tell(short, before.as_ref(), pod.as_ref());
-        match (&before, &pod) {
+        self.tell(short, before.as_ref(), pod);
+        match (&before, pod) {
             (Some(before), Some(pod)) if before.metadata.uid == pod.metadata.uid => self.changed(short, before, pod),
             (Some(_), Some(_)) => self.break_rule(format!("pod {short} became another without being deleted")),
             _ => {}
         }
-        if let Some(pod) = pod.as_ref().filter(|_| created) {
+        if let Some(pod) = pod.filter(|_| created) {
             self.created(short, pod);
         }
         let leaves = |pod: &Pod| pod.is_ready() && pod.is_live();
-        let goes = pod.as_ref().is_none_or(Pod::is_going);
+        let goes = pod.is_none_or(Pod::is_going);
         if let Some(before) = before.filter(leaves).filter(|_| goes) {
             self.went(short, &before);
         }

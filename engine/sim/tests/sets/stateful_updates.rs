@@ -149,7 +149,7 @@ fn an_update_waits_for_availability() {
         };
         cluster.run_for(Duration::from_secs(5)).await;
         cluster.until("all are updated", Duration::from_mins(3), done).await;
-        assert!((cluster.elapsed() - began).as_secs() >= 60);
+        assert!(cluster.elapsed().saturating_sub(began).as_secs() >= 60);
     });
 }
 
