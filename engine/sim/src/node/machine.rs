@@ -122,7 +122,9 @@ impl Machine {
         let Some(sandbox) = self.sandboxes.get_mut(uid) else { return Due::default() };
         sandbox.pod = pod.clone();
         let now = Instant::now();
-        if pod.metadata.deletion_timestamp.is_some() {
+        // A pod that somebody else has declared over does not come back to life.
+        let over = is_over(pod.status.as_ref()) && !is_over(sandbox.published.as_ref());
+        if over || pod.metadata.deletion_timestamp.is_some() {
             sandbox.end_all(Why::Deleted, grace(pod), now);
         }
         if leash.is_some_and(|leash| leash.is_over(now)) {
@@ -140,14 +142,13 @@ impl Machine {
             status.conditions.get_or_insert_default().push(leash::condition(since));
         }
         let ended = pod.metadata.deletion_timestamp.is_some() && !sandbox.runs();
-        let publish = (sandbox.published.as_ref() != Some(&status)).then(|| (pod.clone(), status));
+        let publish = (!over && sandbox.published.as_ref() != Some(&status)).then(|| (pod.clone(), status));
         Due { publish, remove: ended.then(|| pod.clone()), wake }
     }
 
     /// Makes the sandbox of a pod that is to run; false when it is not.
     fn begin(&mut self, pod: &Arc<Pod>, uid: &str) -> bool {
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        if matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some() {
+        if is_over(pod.status.as_ref()) || pod.metadata.deletion_timestamp.is_some() {
             return false;
         }
         self.addresses = self.addresses.wrapping_add(1);
@@ -204,4 +205,9 @@ fn grace(pod: &Pod) -> Duration {
     let own = || pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
     let seconds = pod.metadata.deletion_grace_period_seconds.or_else(own).unwrap_or(30);
     Duration::from_secs(seconds.try_into().unwrap_or(0))
+}
+
+/// Whether a pod of this status will not run again.
+fn is_over(status: Option<&PodStatus>) -> bool {
+    matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
 }
