@@ -142,6 +142,14 @@ mod tests {
     use super::*;
     use crate::{Image, ImageConfig, LayerBuilder, compose};
 
+    struct Stopping<'a>(&'a AtomicBool);
+
+    impl Drop for Stopping<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn image(store: &Store, text: &str) -> Digest {
         let mut builder = LayerBuilder::new(store).unwrap();
         builder.file("f".as_ref(), 0o644, &mut text.as_bytes(), text.len() as u64).unwrap();
@@ -190,6 +198,8 @@ mod tests {
         let store = Store::open(dir.path()).unwrap();
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            // Also when an assertion fails, or the collector would go on for ever.
+            let _stopping = Stopping(&stop);
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     store.collect_older(Duration::ZERO, &[]).unwrap();
@@ -201,7 +211,6 @@ mod tests {
                 store.tag(&format!("image:{n}").parse().unwrap(), &digest).unwrap();
                 drop(hold);
             }
-            stop.store(true, Ordering::Relaxed);
         });
         for tagged in store.list().unwrap() {
             for part in parts(&store, &tagged.digest).unwrap() {

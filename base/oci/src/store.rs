@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -228,7 +228,10 @@ pub(crate) fn temporary(folder: &Path, kind: &str) -> Result<(File, PathBuf)> {
         match OpenOptions::new().read(true).write(true).create_new(true).mode(0o644).open(&path) {
             Ok(file) => {
                 flock(&file, FlockOperation::LockExclusive).map_err(|e| Error::io("lock", &path, e))?;
-                return Ok((file, path));
+                // Before it was locked it looked like what a dead writer left, and a collector may have taken it away.
+                if file.metadata().map_err(|e| Error::io("read", &path, e))?.nlink() > 0 {
+                    return Ok((file, path));
+                }
             }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(Error::io("create", &path, e)),
