@@ -93,7 +93,7 @@ fn fuzz() -> Result<()> {
 /// Random lives of a simulated cluster. The program is one of its own: it takes the place of the C library's clock.
 fn sim() -> Result<()> {
     let mut cargo = Command::new("cargo");
-    cargo.args(["run", "--quiet", "--release", "--package", "shipway-sim", "--"]).current_dir(root());
+    cargo.args(["run", "--quiet", "--profile", "sim", "--package", "shipway-sim", "--"]).current_dir(root());
     check(cargo.args(std::env::args().skip(2)))
 }
 

@@ -126,7 +126,7 @@ where
 
     /// An object that cannot be read is left out: it must not end the watch of all others.
     fn decode(&self, text: &Text) -> Option<K> {
-        match serde_json::from_str::<K>(text.json.get()) {
+        match serde_json::from_str::<K>(&text.json) {
             Ok(mut object) => {
                 object.meta_mut().managed_fields = None;
                 (self.trim)(&mut object);

@@ -1,6 +1,7 @@
 //! A watch of any kind that leaves its objects as text: one compiled watch for all kinds, instead of one a kind.
 //!
-//! Only what a watch itself has to know of an object is read here; who keeps objects decodes them once.
+//! Only what a watch itself has to know of an object is read here; who keeps objects decodes them once. The books of who
+//! owns which field are cut out before that: they are often larger than the object, and nobody behind a watch reads them.
 
 use std::borrow::Cow;
 
@@ -9,16 +10,19 @@ use futures::stream::BoxStream;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
-use serde::de::Error;
+use serde::de::{Error, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-/// An object as it came.
+/// An object as it came, but for its books.
 #[derive(Clone, Debug)]
 pub(crate) struct Text {
     pub(crate) metadata: ObjectMeta,
-    pub(crate) json: Box<RawValue>,
+    pub(crate) json: String,
 }
+
+/// A quotation mark inside a string is escaped: only a field can look like this.
+const BOOKS: &str = r#","managedFields":["#;
 
 /// Where objects of a kind are listed: the path that an [`Api`] asks.
 #[derive(Clone, Debug)]
@@ -43,11 +47,22 @@ struct Names {
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = Box::<RawValue>::deserialize(deserializer)?;
+        let json = without_books(Box::<RawValue>::deserialize(deserializer)?.get());
         let Names { name, namespace, uid, resource_version } =
-            serde_json::from_str::<Head>(json.get()).map_err(D::Error::custom)?.metadata;
+            serde_json::from_str::<Head>(&json).map_err(D::Error::custom)?.metadata;
         Ok(Self { metadata: ObjectMeta { name, namespace, uid, resource_version, ..ObjectMeta::default() }, json })
     }
+}
+
+/// The text without its first list of managed fields; unchanged where it has none.
+fn without_books(json: &str) -> String {
+    let cut = json.find(BOOKS).and_then(|at| {
+        let list = at + BOOKS.len() - 1;
+        let mut values = serde_json::Deserializer::from_str(&json[list..]).into_iter::<IgnoredAny>();
+        values.next()?.ok()?;
+        Some([&json[..at], &json[list + values.byte_offset()..]].concat())
+    });
+    cut.unwrap_or_else(|| json.to_owned())
 }
 
 impl Resource for Text {
@@ -105,9 +120,25 @@ mod tests {
         let list: ObjectList<Text> =
             serde_json::from_str(&format!(r#"{{"kind":"List","apiVersion":"v1","metadata":{{}},"items":[{one}]}}"#))
                 .unwrap();
-        assert_eq!((list.items[0].json.get(), list.items[0].metadata.name.as_deref()), (one, Some("a")));
+        assert_eq!((list.items[0].json.as_str(), list.items[0].metadata.name.as_deref()), (one, Some("a")));
         let event: WatchEvent<Text> = serde_json::from_str(&format!(r#"{{"type":"ADDED","object":{one}}}"#)).unwrap();
         let WatchEvent::Added(object) = event else { panic!("{event:?}") };
-        assert_eq!((object.json.get(), object.metadata.resource_version.as_deref()), (one, Some("7")));
+        assert_eq!((object.json.as_str(), object.metadata.resource_version.as_deref()), (one, Some("7")));
+    }
+
+    #[test]
+    fn the_books_are_cut_out_and_nothing_else() {
+        let cases = [
+            (
+                r#"{"metadata":{"name":"a","managedFields":[{"fieldsV1":{"f:x":{}}},{"manager":"]"}],"uid":"1"},"spec":[2]}"#,
+                r#"{"metadata":{"name":"a","uid":"1"},"spec":[2]}"#,
+            ),
+            (r#"{"metadata":{"name":"a","managedFields":[]}}"#, r#"{"metadata":{"name":"a"}}"#),
+            (r#"{"data":{"a":"x,\"managedFields\":[1]"}}"#, r#"{"data":{"a":"x,\"managedFields\":[1]"}}"#),
+            (r#"{"metadata":{"name":"a"}}"#, r#"{"metadata":{"name":"a"}}"#),
+        ];
+        for (text, wanted) in cases {
+            assert_eq!(without_books(text), wanted);
+        }
     }
 }

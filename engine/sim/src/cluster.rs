@@ -1,6 +1,6 @@
 //! The cluster as a test sees it: built, running, and everything that can be done to its parts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::door::Gate;
 use crate::interpose;
 use crate::log::Complaints;
-use crate::node::{Node, NodeOptions};
+use crate::node::{Ledger, Node, NodeOptions};
 use crate::parts::{self, Part, Tasks};
 use crate::run::run;
 
@@ -107,9 +107,9 @@ impl Cluster {
 
     async fn start(builder: &Builder, complaints: Complaints) -> Self {
         let gate = Gate::default();
-        let attempts = Arc::new(Mutex::new(HashMap::new()));
+        let ledger = Ledger::default();
         let node = |index| {
-            let node = Node::new(index, builder.options.clone(), &attempts);
+            let node = Node::new(index, builder.options.clone(), &ledger);
             (node.name().to_owned(), node)
         };
         let nodes = (0..builder.nodes).map(node).collect();
@@ -246,8 +246,8 @@ impl Cluster {
     pub fn add_node(&self, options: NodeOptions) -> String {
         let name = {
             let mut state = self.state();
-            let attempts = state.nodes.values().next().map_or_else(Arc::default, |node| node.attempts().clone());
-            let node = Node::new(state.nodes.len(), options, &attempts);
+            let ledger = state.nodes.values().next().map_or_else(Ledger::default, |node| node.ledger().clone());
+            let node = Node::new(state.nodes.len(), options, &ledger);
             let name = node.name().to_owned();
             self.0.gate.register(&name, node.service());
             state.nodes.insert(name.clone(), node);
@@ -296,6 +296,11 @@ impl Cluster {
         let State { controllers, scheduler, .. } = &mut *state;
         let parts = [("the controllers", controllers), ("the scheduler", scheduler)];
         parts.into_iter().filter_map(|(name, part)| part.as_mut()?.try_join_next().map(|_| name)).collect()
+    }
+
+    /// What ran twice that must not, since the last time this was asked.
+    pub(crate) fn doubles(&self) -> Vec<String> {
+        self.state().nodes.values().next().map(|node| node.ledger().doubles()).unwrap_or_default()
     }
 
     /// The pods of which a container runs on a node at this moment, by uid, whatever the API says.

@@ -3,6 +3,7 @@
 
 mod faults;
 mod observer;
+mod recipes;
 mod trace;
 mod traffic;
 mod verdict;
@@ -15,11 +16,11 @@ use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::Cluster;
 use crate::chaos::observer::Observer;
 use crate::chaos::trace::Trace;
 use crate::chaos::workload::Workload;
 use crate::weather::Weather;
+use crate::{Cluster, NodeOptions};
 
 /// What is to be lived through.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +61,7 @@ impl Life {
         let real = std::time::Instant::now();
         let trace = Trace::new(printed);
         let kept = trace.clone();
-        let builder = Cluster::builder().nodes(self.nodes).seed(self.seed);
+        let builder = Cluster::builder().nodes(self.nodes).seed(self.seed).node(NodeOptions::by_itself());
         let lived = builder.watched(async move |cluster| self.live(&cluster, &trace).await);
         let mut outcome = match lived {
             Ok((mut outcome, complaints)) => {

@@ -21,7 +21,14 @@ const STALE: Duration = Duration::from_mins(2);
 /// How long to leave a store alone that is away.
 const AWAY: Duration = Duration::from_millis(20);
 const PODS: &str = "/registry/core/pods/";
-const DEPLOYMENTS: &str = "/registry/apps/deployments/";
+/// Whatever makes pods: where it is kept, and what it is called.
+const OWNERS: [(&str, &str); 5] = [
+    ("/registry/apps/deployments/", "deployment"),
+    (REPLICA_SETS, "replica set"),
+    ("/registry/apps/statefulsets/", "stateful set"),
+    ("/registry/apps/daemonsets/", "daemon set"),
+    ("/registry/batch/jobs/", "job"),
+];
 const REPLICA_SETS: &str = "/registry/apps/replicasets/";
 
 /// A handle on it; it observes as long as one is there.
@@ -40,7 +47,7 @@ struct Model {
     keys: BTreeMap<Bytes, Revision>,
     /// By key.
     pods: BTreeMap<String, Pod>,
-    /// Deployments and replica sets by uid: what was asked for, and since when.
+    /// Whatever makes pods by uid: what was asked for, and since when.
     asked: HashMap<String, Vec<(Instant, Replicated)>>,
     /// Which of these are there: uid by key.
     present: BTreeMap<String, String>,
@@ -76,12 +83,17 @@ impl Observer {
 
     /// What was broken so far; forgets it.
     pub(crate) fn violations(&self) -> Vec<String> {
+        self.has_violations();
         std::mem::take(&mut lock(&self.model).violations)
     }
 
     /// Whether something was broken.
     pub(crate) fn has_violations(&self) -> bool {
-        !lock(&self.model).violations.is_empty()
+        let mut model = lock(&self.model);
+        for double in model.cluster.doubles() {
+            model.break_rule(double);
+        }
+        !model.violations.is_empty()
     }
 }
 
@@ -150,7 +162,7 @@ impl Model {
             if key.starts_with(PODS) {
                 let pod = if there { self.read::<Pod>(&key, &event.kv.value) } else { None };
                 self.pod(&key, pod.as_ref(), event.kv.create_revision == event.kv.mod_revision);
-            } else if key.starts_with(DEPLOYMENTS) || key.starts_with(REPLICA_SETS) {
+            } else if OWNERS.iter().any(|(folder, _)| key.starts_with(folder)) {
                 self.present.remove(&key);
                 if there {
                     self.asked_for(&key, &event.kv.value);
@@ -226,6 +238,9 @@ impl Model {
         if !from.is_empty() && from != to {
             self.break_rule(format!("pod {key} moved from {from} to {to}"));
         }
+        if from.is_empty() && !to.is_empty() {
+            self.bound(key, pod);
+        }
         if before.is_finished() && before.status.phase != pod.status.phase {
             let (was, is) = (&before.status.phase, &pod.status.phase);
             self.break_rule(format!("pod {key} was {was} and is {is}"));
@@ -235,9 +250,31 @@ impl Model {
         }
     }
 
-    /// The uids of the replica set and of the deployment that a pod belongs to.
+    /// A set of daemons has one pod a node, and while it rolls as many more as it was told.
+    fn bound(&mut self, key: &str, pod: &Pod) {
+        let Some(owner) = pod.metadata.controller().filter(|owner| owner.kind == "DaemonSet").cloned() else { return };
+        let Some(most) = self.recently(&owner.uid, |object| object.spec.most_a_node()).into_iter().max() else {
+            return;
+        };
+        let node = &pod.spec.node_name;
+        let own = |it: &&Pod| it.metadata.controller().is_some_and(|it| it.uid == owner.uid);
+        let there = self.pods.values().filter(own).filter(|it| it.is_live() && it.spec.node_name == *node).count();
+        let there = i64::try_from(there).unwrap_or(i64::MAX);
+        if there > most.saturating_add(self.slack()) && self.is_there(&owner.uid) {
+            let what = format!("with pod {key} daemon set {} has {there} pods on {node}, at most {most}", owner.name);
+            self.break_rule(what);
+        }
+    }
+
+    /// How many pods there may be that nobody knows of who made them.
+    fn slack(&self) -> i64 {
+        let slack = self.cluster.gate().forgotten_since(Instant::now() - STALE);
+        i64::try_from(slack).unwrap_or(i64::MAX)
+    }
+
+    /// The uids of the set that a pod belongs to, and of the deployment above it.
     fn roots(&self, pod: &Pod) -> Vec<String> {
-        let Some(owner) = pod.metadata.controller().filter(|owner| owner.kind == "ReplicaSet") else {
+        let Some(owner) = pod.metadata.controller().filter(|owner| owner.kind != "DaemonSet") else {
             return Vec::new();
         };
         let above = self.asked.get(&owner.uid).and_then(|history| history.last());
@@ -250,15 +287,13 @@ impl Model {
         i64::try_from(pods.count()).unwrap_or(i64::MAX)
     }
 
-    /// Never more than the replica set was asked for. Of one that is gone a controller may not know yet: what it makes is
+    /// Never more than the set was asked for. Of one that is gone a controller may not know yet: what it makes is
     /// removed with it.
     fn created(&mut self, key: &str, pod: &Pod) {
-        let slack = self.cluster.gate().forgotten_since(Instant::now() - STALE);
-        let slack = i64::try_from(slack).unwrap_or(i64::MAX);
         let Some(root) = self.roots(pod).into_iter().next() else { return };
         let Some(most) = self.recently(&root, |object| object.spec.most()).into_iter().max() else { return };
         let there = self.counted(&root, Pod::is_live);
-        if there > most.saturating_add(slack) && self.is_there(&root) {
+        if there > most.saturating_add(self.slack()) && self.is_there(&root) {
             let (kind, name) = self.named(&root);
             let what = format!("with pod {key} {kind} {name} has {there} pods, and at most {most} were asked for");
             self.break_rule(what);
@@ -305,9 +340,10 @@ impl Model {
     }
 
     fn named(&self, uid: &str) -> (&'static str, String) {
+        let key = self.present.iter().find(|(_, present)| *present == uid).map(|(key, _)| key.as_str());
+        let kind = OWNERS.iter().find(|(folder, _)| key.is_some_and(|key| key.starts_with(folder)));
         let last = self.asked.get(uid).and_then(|history| history.last());
-        let rolls = last.is_some_and(|(_, object)| !object.spec.strategy.kind.is_empty());
         let name = last.map(|(_, object)| object.metadata.name.clone()).unwrap_or_default();
-        (if rolls { "deployment" } else { "replica set" }, name)
+        (kind.map_or("something gone", |(_, kind)| kind), name)
     }
 }

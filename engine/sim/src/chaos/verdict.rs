@@ -11,6 +11,7 @@ use shipway_store::Range;
 use tokio::time::{Instant, sleep};
 
 use crate::Cluster;
+use crate::chaos::recipes::Kind;
 use crate::chaos::trace::Trace;
 use crate::chaos::workload::Workload;
 use crate::kinds;
@@ -50,42 +51,56 @@ async fn missing(cluster: &Cluster, workload: &Workload) -> Vec<String> {
     missing
 }
 
-/// A workload has as many pods as it was asked for, all ready, of the newest template, and says so.
+/// A workload has as many good pods as it was asked for, no others, and says so.
 async fn compare(cluster: &Cluster, name: &str, wanted: &Value, pods: &[Pod]) -> Vec<String> {
     let path = kinds::path(cluster.registry(), wanted);
     let found = cluster.call(http::Method::GET, &path, "application/json", &Value::Null).await;
     let Ok(found) = found else { return vec![format!("{name} is not there")] };
-    let count = wanted["spec"]["replicas"].as_u64().unwrap_or(0);
-    let rolls = wanted["kind"] == "Deployment";
-    let image = &wanted["spec"]["template"]["spec"]["containers"][0]["image"];
+    let kind = Kind::of(wanted);
+    let count = asked(cluster, kind, wanted);
     let own = pods.iter().filter(|pod| {
         pod.metadata.labels.as_ref().is_some_and(|labels| labels.get("app").is_some_and(|app| app == name))
     });
-    let fits = |pod: &&Pod| {
-        is_ready(pod)
-            && (!rolls || image.as_str() == pod.spec.as_ref().and_then(|it| it.containers[0].image.as_deref()))
-    };
-    let (fitting, other): (Vec<&Pod>, Vec<&Pod>) = own.partition(fits);
+    let own = own.filter(|pod| kind != Kind::Job || !is_failed(pod));
+    let (good, other): (Vec<&Pod>, Vec<&Pod>) = own.partition(|pod| is_good(kind, wanted, pod));
     let mut missing = Vec::new();
-    if fitting.len() as u64 != count || !other.is_empty() {
-        let (fitting, other) = (fitting.len(), other.len());
-        missing.push(format!("{name} has {fitting} good pods and {other} others, {count} were asked for"));
+    if good.len() as u64 != count || !other.is_empty() {
+        let (good, other) = (good.len(), other.len());
+        missing.push(format!("{name} has {good} good pods and {other} others, {count} were asked for"));
     }
-    let counts = if rolls {
-        &["replicas", "readyReplicas", "availableReplicas", "updatedReplicas"][..]
-    } else {
-        &["replicas", "readyReplicas", "availableReplicas"]
-    };
-    for field in counts {
+    for field in kind.counts() {
         let said = found["status"][field].as_u64().unwrap_or(0);
         if said != count {
             missing.push(format!("{name} says {field}: {said}, {count} were asked for"));
         }
     }
-    if found["status"]["observedGeneration"] != found["metadata"]["generation"] {
+    if kind != Kind::Job && found["status"]["observedGeneration"] != found["metadata"]["generation"] {
         missing.push(format!("{name} was not looked at since it changed"));
     }
     missing
+}
+
+/// How many pods a workload is to have in the end.
+fn asked(cluster: &Cluster, kind: Kind, wanted: &Value) -> u64 {
+    let field = match kind {
+        Kind::DaemonSet => return cluster.node_names().len() as u64,
+        Kind::Job => "completions",
+        _ => "replicas",
+    };
+    wanted["spec"][field].as_u64().unwrap_or(0)
+}
+
+/// A pod that is as it should be in the end: ready and of the newest template, or done. What failed of a job may stay.
+fn is_good(kind: Kind, wanted: &Value, pod: &Pod) -> bool {
+    if kind == Kind::Job {
+        return pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Succeeded"));
+    }
+    let image = wanted["spec"]["template"]["spec"]["containers"][0]["image"].as_str();
+    is_ready(pod) && (!kind.rolls() || image == pod.spec.as_ref().and_then(|it| it.containers[0].image.as_deref()))
+}
+
+fn is_failed(pod: &Pod) -> bool {
+    pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Failed"))
 }
 
 fn is_ready(pod: &Pod) -> bool {

@@ -76,7 +76,7 @@ impl Pod {
     }
 }
 
-/// A deployment or replica set.
+/// Whatever makes pods.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Replicated {
@@ -85,10 +85,14 @@ pub(super) struct Replicated {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub(super) struct ReplicatedSpec {
+    #[serde(alias = "parallelism")]
     pub(super) replicas: i64,
+    /// As sets of pods that are all alike roll.
     pub(super) strategy: Strategy,
+    /// As all others do.
+    pub(super) update_strategy: Strategy,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -111,6 +115,11 @@ impl ReplicatedSpec {
     /// The most pods there may be at a time.
     pub(super) fn most(&self) -> i64 {
         self.replicas + self.strategy.rolling_update.as_ref().map_or(0, |rolling| rolling.max_surge)
+    }
+
+    /// The most pods there may be on one node, of what has one a node.
+    pub(super) fn most_a_node(&self) -> i64 {
+        1 + self.update_strategy.rolling_update.as_ref().map_or(0, |rolling| rolling.max_surge)
     }
 
     /// The fewest pods that may be available at a time.

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::Cluster;
 use crate::chaos::observer::Observer;
+use crate::chaos::recipes::{self, Kind};
 use crate::chaos::trace::Trace;
 use crate::kinds;
 
@@ -54,11 +55,13 @@ impl Workload {
             return self.make(cluster, trace).await;
         }
         let name = names[self.rng.usize(..names.len())].clone();
+        let kind = Kind::of(&self.wanted[&name]);
         match self.rng.u32(..10) {
-            0..4 => self.roll(&name),
-            4..7 => {
+            0..4 if kind.rolls() => self.roll(&name),
+            0..7 => {
                 let count = self.rng.u64(..=3 * self.nodes as u64 / 2);
-                self.change(&name, |object| object["spec"]["replicas"] = json!(count));
+                let Some(field) = kind.count() else { return };
+                self.change(&name, |object| object["spec"][field] = json!(count));
                 observer.excuse(Duration::ZERO);
             }
             7 => {
@@ -73,29 +76,7 @@ impl Workload {
     async fn make(&mut self, cluster: &Cluster, trace: &Trace) {
         self.made += 1;
         let name = format!("w{}", self.made);
-        let kind = if self.rng.u32(..4) == 0 { "ReplicaSet" } else { "Deployment" };
-        let replicas = self.rng.u64(1..=self.nodes as u64 + 2);
-        let mut object = json!({
-            "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": "default"},
-            "spec": {
-                "replicas": replicas,
-                "selector": {"matchLabels": {"app": name}},
-                "template": {
-                    "metadata": {"labels": {"app": name}, "annotations": {
-                        "sim/ready-after": format!("{}ms", self.rng.u64(..5_000)),
-                        "sim/stop-after": format!("{}ms", self.rng.u64(..20_000)),
-                    }},
-                    "spec": {"containers": [{"name": "main", "image": "app:1"}]},
-                },
-            },
-        });
-        if kind == "Deployment" {
-            let surge = self.rng.u64(..3);
-            let missing = self.rng.u64(u64::from(surge == 0)..3);
-            object["spec"]["strategy"] = json!({
-                "type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": missing},
-            });
-        }
+        let object = recipes::draw(&mut self.rng, &name, self.nodes);
         self.wanted.insert(name.clone(), object);
         self.apply(cluster, trace, &name).await;
     }
@@ -113,9 +94,7 @@ impl Workload {
 
     async fn apply(&self, cluster: &Cluster, trace: &Trace, name: &str) {
         let object = &self.wanted[name];
-        let (replicas, image) =
-            (&object["spec"]["replicas"], &object["spec"]["template"]["spec"]["containers"][0]["image"]);
-        trace.say(format!("apply {} {name}: {replicas} of {image}, {}", object["kind"], object["spec"]["strategy"]));
+        trace.say(format!("apply {} {name}: {}", object["kind"].as_str().unwrap_or_default(), recipes::told(object)));
         let path = kinds::path(cluster.registry(), object) + "?fieldManager=user&force=true";
         insist(cluster, Method::PATCH, &path, APPLY, object).await;
     }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 use tokio::time::Instant;
 
-use super::Attempts;
 use super::leash::{self, Leash};
+use super::ledger::Ledger;
 use super::plan::Plan;
 use super::sandbox::{Sandbox, Why};
 use super::status::status;
@@ -32,7 +32,7 @@ pub(super) struct Due {
 pub(super) struct Machine {
     index: u8,
     start: Duration,
-    attempts: Attempts,
+    ledger: Ledger,
     /// By uid.
     sandboxes: BTreeMap<String, Sandbox>,
     /// How many addresses were given out.
@@ -43,9 +43,9 @@ pub(super) struct Machine {
 
 impl Machine {
     /// `lease`: for how long a lease holds that pods are held to.
-    pub(super) fn new(index: usize, start: Duration, lease: Option<Duration>, attempts: Attempts) -> Self {
+    pub(super) fn new(index: usize, start: Duration, lease: Option<Duration>, ledger: Ledger) -> Self {
         let index = u8::try_from(index).unwrap_or(u8::MAX);
-        Self { index, start, attempts, sandboxes: BTreeMap::new(), addresses: 0, leash: lease.map(Leash::new) }
+        Self { index, start, ledger, sandboxes: BTreeMap::new(), addresses: 0, leash: lease.map(Leash::new) }
     }
 
     /// The machine's own address.
@@ -56,6 +56,17 @@ impl Machine {
     /// All containers die.
     pub(super) fn kill(&mut self) {
         self.sandboxes.values_mut().for_each(Sandbox::kill);
+        self.tell();
+    }
+
+    /// Writes down which names that only one machine may hold are held here, where the machine has promised to let go.
+    fn tell(&self) {
+        let Some(leash) = self.leash else { return };
+        let now = Instant::now();
+        let held =
+            self.sandboxes.values().filter(|it| leash::is_wanted(&it.pod) && it.runs_at(now) && !leash.is_over(now));
+        let until = |sandbox: &Sandbox| sandbox.ends().map_or(leash.until(), |at| at.min(leash.until()));
+        self.ledger.hold(self.index, held.map(|sandbox| (key(&sandbox.pod), until(sandbox))).collect());
     }
 
     /// The uids of the pods of which a container runs.
@@ -73,7 +84,9 @@ impl Machine {
         if leash.is_over(Instant::now()) {
             self.sandboxes.values_mut().filter(|it| leash::is_wanted(&it.pod)).for_each(Sandbox::kill);
         }
-        leash.renew(sent)
+        let renewed = leash.renew(sent);
+        self.tell();
+        renewed
     }
 
     /// Lets pods be started again, if the node's object has nothing against it.
@@ -108,6 +121,12 @@ impl Machine {
 
     /// Brings the pods of one name to where their object says, if there is one.
     pub(super) fn step(&mut self, name: &Key, object: Option<&Arc<Pod>>) -> Due {
+        let due = self.advance(name, object);
+        self.tell();
+        due
+    }
+
+    fn advance(&mut self, name: &Key, object: Option<&Arc<Pod>>) -> Due {
         let uid = object.and_then(|pod| pod.metadata.uid.as_deref());
         if let Some(wake) = self.end_others(name, uid) {
             // One at a time has the name.
@@ -163,11 +182,7 @@ impl Machine {
     fn attempt(&self, pod: &Pod) -> u32 {
         let owner = pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
         let Some(owner) = owner else { return 0 };
-        let key = format!("{}/{}", owner.uid, Plan(pod).index().unwrap_or_default());
-        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = attempts.entry(key).or_default();
-        *count += 1;
-        *count - 1
+        self.ledger.attempt(format!("{}/{}", owner.uid, Plan(pod).index().unwrap_or_default()))
     }
 
     /// Takes down what has the name but not the uid. Says when to look again if something still runs.

@@ -7,6 +7,7 @@
 mod backoff;
 mod heartbeat;
 mod leash;
+mod ledger;
 mod machine;
 mod plan;
 mod process;
@@ -16,7 +17,6 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,10 +25,8 @@ use kube::Client;
 use shipway_apiserver::NodeService;
 
 use crate::parts::Tasks;
+pub(crate) use ledger::Ledger;
 use machine::Machine;
-
-/// How often a pod of each owner (and completion index) was started anywhere.
-pub(crate) type Attempts = Arc<Mutex<HashMap<String, u32>>>;
 
 /// What a node is like.
 #[derive(Clone, Debug)]
@@ -70,7 +68,7 @@ impl Default for NodeOptions {
 pub(crate) struct Node {
     name: String,
     options: NodeOptions,
-    attempts: Attempts,
+    ledger: Ledger,
     machine: Arc<Mutex<Machine>>,
     process: Option<Tasks>,
     alive: Alive,
@@ -91,13 +89,13 @@ impl Alive {
 }
 
 impl Node {
-    pub(crate) fn new(index: usize, options: NodeOptions, attempts: &Attempts) -> Self {
+    pub(crate) fn new(index: usize, options: NodeOptions, ledger: &Ledger) -> Self {
         let lease = options.leashed.then_some(options.lease.1);
-        let machine = Arc::new(Mutex::new(Machine::new(index, options.start, lease, attempts.clone())));
+        let machine = Arc::new(Mutex::new(Machine::new(index, options.start, lease, ledger.clone())));
         Self {
             name: format!("node-{index}"),
             options,
-            attempts: attempts.clone(),
+            ledger: ledger.clone(),
             machine,
             process: None,
             alive: Alive::default(),
@@ -108,8 +106,8 @@ impl Node {
         &self.name
     }
 
-    pub(crate) fn attempts(&self) -> &Attempts {
-        &self.attempts
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// Starts the process, in place of one that runs.

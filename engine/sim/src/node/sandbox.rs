@@ -113,6 +113,15 @@ impl Sandbox {
         self.containers.iter().any(runs)
     }
 
+    /// When the last container ends that runs, where that is certain.
+    pub(super) fn ends(&self) -> Option<Instant> {
+        let ends = self.containers.iter().filter_map(|it| match it.now {
+            Now::Running { ends, .. } => Some(ends.map(|(at, _)| at)),
+            _ => None,
+        });
+        ends.collect::<Option<Vec<_>>>()?.into_iter().max()
+    }
+
     fn ended(container: &Container) -> Option<i32> {
         if let Now::Ended(exit) = &container.now { Some(exit.code) } else { None }
     }

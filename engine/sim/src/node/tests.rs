@@ -21,7 +21,7 @@ fn pod(annotations: &Value, mut spec: Value) -> Pod {
 }
 
 fn machine() -> Machine {
-    Machine::new(0, Duration::from_millis(500), None, super::Attempts::default())
+    Machine::new(0, Duration::from_millis(500), None, super::Ledger::default())
 }
 
 /// Lets the machine run the pod so long. Returns what was published: phase, whether ready, restarts and state.
