@@ -12,9 +12,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use shipway_driver::{Change, EventKind, Queue};
+use tokio::sync::OnceCell;
 
 use crate::Key;
-use crate::owned::{Expected, Unseen, controller_reference, ignore_stale, is_stale, selector_matches};
+use crate::owned;
+use crate::owned::{Unseen, controller_reference, ignore_stale, is_stale, selector_matches};
 use crate::pods::is_ending;
 use crate::world::{World, controller_of, key};
 
@@ -26,6 +28,8 @@ pub(crate) struct Crew<K> {
     pub(crate) owner: Arc<K>,
     pub(crate) key: Key,
     pods: Api<Pod>,
+    /// Whether the owner was still there when it was asked for, once a look.
+    is_there: OnceCell<bool>,
 }
 
 impl<K> Crew<K>
@@ -35,7 +39,7 @@ where
     pub(crate) fn new(world: &World, unseen: &Arc<Unseen>, owner: Arc<K>) -> Self {
         let key = key(&*owner);
         let pods = Api::namespaced(world.client.clone(), &key.0);
-        Self { world: world.clone(), unseen: unseen.clone(), owner, key, pods }
+        Self { world: world.clone(), unseen: unseen.clone(), owner, key, pods, is_there: OnceCell::new() }
     }
 
     /// Whether something that was done for this owner is not in the watch yet: what is seen now is not what there is.
@@ -71,12 +75,10 @@ where
         Ok(mine)
     }
 
-    /// Asks the API itself, since its watch may be behind that of pods: an owner that was deleted must neither take pods back
-    /// nor make new ones, which would be collected as fast as they are made.
+    /// Asks the API itself, once a look: see [`owned::is_still_there`].
     pub(crate) async fn is_still_there(&self) -> Result<bool, kube::Error> {
-        let owners: Api<K> = Api::namespaced(self.world.client.clone(), &self.key.0);
-        let found = owners.get_metadata_opt(&self.key.1).await?;
-        Ok(found.is_some_and(|it| it.metadata.uid == self.owner.meta().uid && it.metadata.deletion_timestamp.is_none()))
+        let ask = || owned::is_still_there(&self.world.client, &*self.owner);
+        self.is_there.get_or_try_init(ask).await.copied()
     }
 
     async fn adopt(&self, pod: &Pod) -> Result<bool, kube::Error> {
@@ -110,11 +112,14 @@ where
         Pod { metadata, spec: template.spec.clone(), status: None }
     }
 
-    /// Makes a pod and tells of it in an event.
-    pub(crate) async fn create(&self, pod: &Pod) -> Result<Pod, kube::Error> {
+    /// Makes a pod and tells of it in an event; none where the owner is gone.
+    pub(crate) async fn create(&self, pod: &Pod) -> Result<Option<Pod>, kube::Error> {
         let made = self.make(pod).await;
         match &made {
-            Ok(made) => self.tell(EventKind::Normal, "SuccessfulCreate", &format!("Created pod: {}", made.name_any())),
+            Ok(None) => {}
+            Ok(Some(made)) => {
+                self.tell(EventKind::Normal, "SuccessfulCreate", &format!("Created pod: {}", made.name_any()))
+            }
             // A namespace that is going takes nothing in, which is no news.
             Err(error) if is_terminating(error) => {}
             Err(error) => self.tell(EventKind::Warning, "FailedCreate", &format!("Error creating: {}", said(error))),
@@ -122,13 +127,14 @@ where
         made
     }
 
-    /// Makes a pod.
-    pub(crate) async fn make(&self, pod: &Pod) -> Result<Pod, kube::Error> {
+    /// Makes a pod; none where the owner is gone.
+    pub(crate) async fn make(&self, pod: &Pod) -> Result<Option<Pod>, kube::Error> {
+        if !self.is_still_there().await? {
+            return Ok(None);
+        }
         let made = self.pods.create(&PostParams::default(), pod).await?;
-        let uid = made.metadata.uid.clone().unwrap_or_default();
-        let seen = || self.world.pods.get(&key(&made)).is_some_and(|pod| pod.metadata.uid == made.metadata.uid);
-        self.unseen.expect(&self.key, &uid, Expected::Created, seen);
-        Ok(made)
+        self.unseen.made(&self.key, &made);
+        Ok(Some(made))
     }
 
     /// Deletes a pod and tells of it in an event. One that is gone already is fine.
@@ -151,10 +157,9 @@ where
         let parameters = DeleteParams { preconditions, ..DeleteParams::default() };
         match self.pods.delete(&pod.name_any(), &parameters).await {
             Ok(_) => {
-                let uid = pod.metadata.uid.clone().unwrap_or_default();
                 let is_gone = |now: Arc<Pod>| is_ending(&now) || now.metadata.uid != pod.metadata.uid;
                 let seen = || self.world.pods.get(&key(pod)).is_none_or(is_gone);
-                self.unseen.expect(&self.key, &uid, Expected::Deleted, seen);
+                self.unseen.deleted(&self.key, pod, seen);
                 Ok(true)
             }
             Err(error) if is_stale(&error) => Ok(false),
@@ -192,20 +197,14 @@ pub(crate) fn is_terminating(error: &kube::Error) -> bool {
 
 /// Wakes the owner of that kind when one of its pods changes; a pod without a controller wakes all owners of its namespace,
 /// one of whom may take it over or have lost it.
-pub(crate) fn wake_owners<K>(
-    world: &World,
-    kind: &'static str,
-    queue: &Arc<Queue<Key>>,
-    unseen: &Arc<Unseen>,
-    owners: Store<K>,
-) where
+pub(crate) fn wake_owners<K>(world: &World, kind: &'static str, queue: &Arc<Queue<Key>>, owners: Store<K>)
+where
     K: Resource<DynamicType = ()> + reflector::Lookup<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
-    let (queue, unseen) = (queue.clone(), unseen.clone());
+    let queue = queue.clone();
     world.pods.listen(move |change| {
         let pod = change.object();
         let ending = is_ending(pod) || matches!(change, Change::Deleted(_));
-        unseen.saw_change(pod.metadata.uid.as_deref(), ending);
         if let Some(owner) = controller_of(&**pod, kind) {
             queue.add(owner);
         } else if !ending && pod.owner_references().iter().all(|owner| owner.controller != Some(true)) {

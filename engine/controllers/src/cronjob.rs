@@ -20,29 +20,27 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::runtime::reflector::Store;
 use kube::{Api, Resource, ResourceExt};
-use shipway_driver::{Change, EventKind, Queue};
+use shipway_driver::{EventKind, Queue};
 use tokio_util::sync::CancellationToken;
 
 use self::plan::{Plan, plan};
 use crate::Key;
 use crate::crew::{is_terminating, said};
-use crate::owned::{Expected, UNSEEN_LIMIT, Unseen, is_controlled_by, is_stale};
+use crate::owned::{UNSEEN_LIMIT, Unseen, is_controlled_by, is_stale, is_still_there};
 use crate::world::{World, controller_of, find, key, wake};
 use crate::written::Written;
 
 /// Runs all cron jobs, until stopped.
 pub(crate) async fn run(world: World, stop: CancellationToken) {
-    let (queue, memory) = (Arc::new(Queue::new()), Arc::<Memory>::default());
+    let queue = Arc::new(Queue::new());
     let (crons, jobs) = (world.cache::<CronJob>(), world.cache::<Job>());
+    let memory = Arc::new(Memory { unseen: Unseen::over(&jobs, &queue), written: Written::default() });
     let noted = memory.clone();
     crons.listen(move |change| noted.written.saw(change));
     wake(&crons, &queue);
-    let (woken, noted) = (queue.clone(), memory.clone());
+    let woken = queue.clone();
     jobs.listen(move |change| {
-        let job = change.object();
-        let ending = job.metadata.deletion_timestamp.is_some() || matches!(change, Change::Deleted(_));
-        noted.unseen.saw_change(job.metadata.uid.as_deref(), ending);
-        if let Some(owner) = controller_of(&**job, "CronJob") {
+        if let Some(owner) = controller_of(&**change.object(), "CronJob") {
             woken.add(owner);
         }
     });
@@ -55,10 +53,9 @@ pub(crate) async fn run(world: World, stop: CancellationToken) {
 }
 
 /// What was done and the watches do not show yet.
-#[derive(Default)]
 struct Memory {
     /// Jobs that were made or deleted.
-    unseen: Unseen,
+    unseen: Arc<Unseen>,
     /// Cron jobs whose status was written.
     written: Written,
 }
@@ -115,9 +112,12 @@ impl Clock {
     async fn start(&self, cron: &CronJob, job: &Job) -> Result<Option<Job>, kube::Error> {
         let jobs: Api<Job> = Api::namespaced(self.world.client.clone(), &self.key.0);
         let name = job.name_any();
+        if !is_still_there(&self.world.client, cron).await? {
+            return Ok(None);
+        }
         match jobs.create(&PostParams::default(), job).await {
             Ok(made) => {
-                self.expect(&made, Expected::Created);
+                self.memory.unseen.made(&self.key, &made);
                 self.tell(cron, EventKind::Normal, "SuccessfulCreate", &format!("Created job {name}"));
                 Ok(Some(made))
             }
@@ -150,7 +150,7 @@ impl Clock {
         let preconditions = Some(Preconditions { uid: job.metadata.uid.clone(), resource_version: None });
         match jobs.delete(&name, &DeleteParams { preconditions, ..DeleteParams::background() }).await {
             Ok(_) => {
-                self.expect(job, Expected::Deleted);
+                self.await_end(job);
                 self.tell(cron, EventKind::Normal, "SuccessfulDelete", &format!("Deleted job {name}"));
                 Ok(())
             }
@@ -162,15 +162,11 @@ impl Clock {
         }
     }
 
-    /// Remembers what the watch of jobs has to show.
-    fn expect(&self, job: &Job, expected: Expected) {
-        let uid = job.uid().unwrap_or_default();
+    /// Remembers that the watch of jobs has to show the end of this one.
+    fn await_end(&self, job: &Job) {
         let shown = || find(&self.jobs, &key(job)).filter(|shown| shown.metadata.uid == job.metadata.uid);
-        let already = || match expected {
-            Expected::Created => shown().is_some(),
-            Expected::Deleted => shown().is_none_or(|shown| shown.metadata.deletion_timestamp.is_some()),
-        };
-        self.memory.unseen.expect(&self.key, &uid, expected, already);
+        let already = || shown().is_none_or(|shown| shown.metadata.deletion_timestamp.is_some());
+        self.memory.unseen.deleted(&self.key, job, already);
     }
 
     async fn write(&self, cron: &CronJob, status: CronJobStatus) -> Result<(), kube::Error> {

@@ -37,11 +37,12 @@ const AT_ONCE: usize = 16;
 
 /// Keeps all daemon sets as they should be, until stopped.
 pub(crate) async fn run(world: World, stop: CancellationToken) {
-    let (queue, unseen) = (Arc::new(Queue::new()), Arc::<Unseen>::default());
+    let queue = Arc::new(Queue::new());
+    let unseen = Unseen::over(world.pods.shared(), &queue);
     let (sets, revisions) = (world.cache::<DaemonSet>(), world.cache::<ControllerRevision>());
     let nodes = world.cache::<Node>();
     wake(&sets, &queue);
-    crew::wake_owners(&world, KIND, &queue, &unseen, sets.store());
+    crew::wake_owners(&world, KIND, &queue, sets.store());
     history::wake_owners(&revisions, KIND, &queue, sets.store());
     wake_by_node(&nodes, &queue, sets.store());
     let seen = Seen { sets: sets.store(), revisions: revisions.store(), nodes: nodes.store(), backoff: Arc::default() };
@@ -96,6 +97,7 @@ async fn reconcile(world: World, seen: Seen, unseen: Arc<Unseen>, key: Key) -> R
             crew.write_status(&json!({ "collisionCount": collisions + 1 })).await?;
             return Ok(None);
         }
+        Ok(Current::OwnerGone) => return Ok(None),
         Err(error) if is_terminating(&error) => return Ok(None),
         Err(error) => return Err(error),
     };

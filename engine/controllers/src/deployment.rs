@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Key;
 use crate::owned::{
-    Expected, UNSEEN_LIMIT, Unseen, controller_reference, ignore_stale, is_controlled_by, is_orphan, is_stale,
+    UNSEEN_LIMIT, Unseen, controller_reference, ignore_stale, is_controlled_by, is_orphan, is_stale, is_still_there,
 };
 use crate::world::{World, controller_of, find, wake};
 
@@ -31,13 +31,12 @@ const TEMPLATE_HASH: &str = "pod-template-hash";
 pub(crate) async fn run(world: World, stop: CancellationToken) {
     let queue = Arc::new(Queue::new());
     let (deployments, sets) = (world.cache::<Deployment>(), world.cache::<ReplicaSet>());
-    let seen = Seen { deployments: deployments.store(), sets: sets.store(), unseen: Arc::default() };
+    let unseen = Unseen::over(&sets, &queue);
+    let seen = Seen { deployments: deployments.store(), sets: sets.store(), unseen };
     wake(&deployments, &queue);
-    let (woken, unseen) = (queue.clone(), seen.unseen.clone());
+    let woken = queue.clone();
     sets.listen(move |change| {
-        let set = change.object();
-        unseen.saw(set.metadata.uid.as_deref());
-        if let Some(owner) = controller_of(&**set, "Deployment") {
+        if let Some(owner) = controller_of(&**change.object(), "Deployment") {
             woken.add(owner);
         }
     });
@@ -126,11 +125,12 @@ impl Rollout {
         else {
             return Ok(());
         };
+        if !is_still_there(&self.world.client, &*self.deployment).await? {
+            return Ok(());
+        }
         match self.sets.create(&PostParams::default(), &set).await {
             Ok(made) => {
-                let uid = made.metadata.uid.clone().unwrap_or_default();
-                let seen = || find(&self.seen.sets, &(self.key.0.clone(), made.name_any())).is_some();
-                self.seen.unseen.expect(&self.key, &uid, Expected::Created, seen);
+                self.seen.unseen.made(&self.key, &made);
                 self.tell_scaled(&made, 0, replicas(&made));
                 Ok(())
             }

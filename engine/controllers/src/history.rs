@@ -46,6 +46,8 @@ pub(crate) enum Current {
     Is(Arc<ControllerRevision>),
     /// Its name is somebody else's: to be tried again with one more collision counted.
     NameTaken,
+    /// There is nobody any more to make it for.
+    OwnerGone,
 }
 
 /// The revisions of one owner, by number.
@@ -110,6 +112,9 @@ where
     }
 
     async fn begin(&self, wanted: &ControllerRevision, template: &PodTemplateSpec) -> Result<Current, kube::Error> {
+        if !self.crew.is_still_there().await? {
+            return Ok(Current::OwnerGone);
+        }
         let refused = match self.api.create(&PostParams::default(), wanted).await {
             Ok(made) => return Ok(Current::Is(Arc::new(made))),
             Err(kube::Error::Api(status)) if status.code == 409 => kube::Error::Api(status),

@@ -46,7 +46,7 @@ use self::pods::is_tracked;
 use self::verdict::Verdict;
 use crate::Key;
 use crate::crew::{Crew, is_terminating, wake_owners};
-use crate::owned::{UNSEEN_LIMIT, is_stale};
+use crate::owned::{UNSEEN_LIMIT, Unseen, is_stale};
 use crate::pods::{is_finished, ready_since};
 use crate::world::{World, find, wake};
 
@@ -57,7 +57,8 @@ const OURSELVES: &str = "kubernetes.io/job-controller";
 
 /// Runs all jobs, until stopped.
 pub(crate) async fn run(world: World, stop: CancellationToken) {
-    let (queue, memory) = (Arc::new(Queue::new()), Arc::<Memory>::default());
+    let queue = Arc::new(Queue::new());
+    let memory = Arc::new(Memory::new(Unseen::over(world.pods.shared(), &queue)));
     let cache: Shared<Job> = world.cache();
     let jobs = cache.store();
     // What was awaited is noted as seen before anybody is woken who asks for it.
@@ -71,7 +72,7 @@ pub(crate) async fn run(world: World, stop: CancellationToken) {
     let noted = memory.clone();
     world.pods.listen(move |change| noted.written.saw(change));
     wake(&cache, &queue);
-    wake_owners(&world, "Job", &queue, &memory.unseen, jobs.clone());
+    wake_owners(&world, "Job", &queue, jobs.clone());
     let orphans = orphan::run(world.clone(), cache, stop.clone());
     let look = move |world: World, key| reconcile(world, jobs.clone(), memory.clone(), key);
     tokio::join!(orphans, world.reconcile(queue, 4, stop, look));
@@ -177,9 +178,6 @@ impl Runner {
 
     async fn make(&self, new: &[New], done: &Mutex<Done>) -> Result<(), kube::Error> {
         let Some((first, rest)) = new.split_first() else { return Ok(()) };
-        if !self.crew.is_still_there().await? {
-            return Ok(());
-        }
         // One first: where the API refuses it, it would refuse them all.
         self.make_one(*first, done).await?;
         stream::iter(rest).map(Ok).try_for_each_concurrent(AT_ONCE, |new| self.make_one(*new, done)).await
@@ -188,8 +186,9 @@ impl Runner {
     async fn make_one(&self, new: New, done: &Mutex<Done>) -> Result<(), kube::Error> {
         let Some(spec) = &self.job().spec else { return Ok(()) };
         let pod = make::complete(self.crew.pod(&spec.template), &self.crew.key.1, spec, new);
-        self.crew.create(&pod).await?;
-        done.lock().await.made += 1;
+        if self.crew.create(&pod).await?.is_some() {
+            done.lock().await.made += 1;
+        }
         Ok(())
     }
 

@@ -50,6 +50,11 @@ impl Pods {
         self.shared.store()
     }
 
+    /// The same, with whoever listens.
+    pub(crate) fn shared(&self) -> &Shared<Pod> {
+        &self.shared
+    }
+
     /// Tells of what is there and of every later change.
     pub(crate) fn listen(&self, listener: impl Fn(&Change<Pod>) + Send + 'static) {
         self.shared.listen(listener);

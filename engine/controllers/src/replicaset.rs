@@ -41,11 +41,12 @@ pub(crate) async fn run_replication_controllers(world: World, stop: Cancellation
 }
 
 async fn keep<K: Replicated>(world: World, stop: CancellationToken) {
-    let (queue, unseen) = (Arc::new(Queue::new()), Arc::<Unseen>::default());
+    let queue = Arc::new(Queue::new());
+    let unseen = Unseen::over(world.pods.shared(), &queue);
     let cache = world.cache::<K>();
     let sets = cache.store();
     wake(&cache, &queue);
-    wake_owners(&world, K::KIND, &queue, &unseen, sets.clone());
+    wake_owners(&world, K::KIND, &queue, sets.clone());
     let look = move |world: World, key| reconcile(world, sets.clone(), unseen.clone(), key);
     world.reconcile(queue, 4, stop, look).await;
 }
@@ -129,11 +130,10 @@ impl<K: Replicated> Keeper<K> {
         let Some(pod) = self.crew.owner.asked().and_then(|asked| Some(self.crew.pod(asked.template?))) else {
             return Ok(());
         };
-        if !self.crew.is_still_there().await? {
+        // One first: where the API refuses it, it would refuse them all.
+        if self.crew.create(&pod).await?.is_none() {
             return Ok(());
         }
-        // One first: where the API refuses it, it would refuse them all.
-        self.crew.create(&pod).await?;
         let rest = futures::stream::iter(1..count).map(Ok);
         rest.try_for_each_concurrent(AT_ONCE, |_| async { self.crew.create(&pod).await.map(drop) }).await
     }

@@ -40,11 +40,12 @@ const AT_ONCE: usize = 16;
 
 /// Keeps all stateful sets as they should be, until stopped.
 pub(crate) async fn run(world: World, stop: CancellationToken) {
-    let (queue, unseen) = (Arc::new(Queue::new()), Arc::<Unseen>::default());
+    let queue = Arc::new(Queue::new());
+    let unseen = Unseen::over(world.pods.shared(), &queue);
     let (sets, revisions) = (world.cache::<StatefulSet>(), world.cache::<ControllerRevision>());
     let claims = world.cache::<PersistentVolumeClaim>();
     wake(&sets, &queue);
-    crew::wake_owners(&world, KIND, &queue, &unseen, sets.store());
+    crew::wake_owners(&world, KIND, &queue, sets.store());
     history::wake_owners(&revisions, KIND, &queue, sets.store());
     wake_by_claim(&claims, &queue, sets.store());
     let seen = Seen { sets: sets.store(), revisions: revisions.store(), claims: claims.store() };
@@ -89,6 +90,7 @@ async fn reconcile(world: World, seen: Seen, unseen: Arc<Unseen>, key: Key) -> R
             crew.write_status(&json!({ "collisionCount": collisions + 1 })).await?;
             return Ok(None);
         }
+        Ok(Current::OwnerGone) => return Ok(None),
         Err(error) if is_terminating(&error) => return Ok(None),
         Err(error) => return Err(error),
     };
@@ -223,6 +225,9 @@ impl Keeper<'_> {
     }
 
     async fn create_claim(&self, claim: &PersistentVolumeClaim, pod: &str) -> Result<(), kube::Error> {
+        if !self.crew.is_still_there().await? {
+            return Ok(());
+        }
         let (name, set) = (claim.name_any(), self.set.name_any());
         match self.claims.create(&PostParams::default(), claim).await {
             Ok(_) => {
@@ -252,7 +257,8 @@ impl Keeper<'_> {
         let pod = identity::give(self.crew.pod(&template), self.set, ordinal, &revision.name_any());
         let name = pod.name_any();
         match self.crew.make(&pod).await {
-            Ok(_) => {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => {
                 let message = format!("create Pod {name} in StatefulSet {} successful", self.set.name_any());
                 self.crew.tell(EventKind::Normal, "SuccessfulCreate", &message);
                 Ok(())

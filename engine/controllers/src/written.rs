@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::{Resource, ResourceExt};
-use shipway_driver::Change;
+use shipway_driver::{Change, revision};
 
 use crate::Key;
 
@@ -49,10 +49,6 @@ impl Written {
     pub(crate) fn awaits(&self, owner: &Key) -> bool {
         self.entries().values().any(|(by, _)| by == owner)
     }
-}
-
-fn revision<K: Resource>(object: &K) -> u64 {
-    object.meta().resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use kube::runtime::reflector::{self, Lookup, ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::watched::{Text, watch};
@@ -37,6 +38,20 @@ impl<K> Change<K> {
     }
 }
 
+/// How far a cache has come: what happened until then has been told to everybody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The newest revision that the watch has shown.
+    pub revision: u64,
+    /// When the newest complete list was asked for: it shows what was written before.
+    pub listed: Option<Instant>,
+}
+
+/// The revision of an object; they can be compared within a kind. Zero where it has none.
+pub fn revision<K: Resource>(object: &K) -> u64 {
+    object.meta().resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 /// Drops what is not to be kept of an object.
 pub type Trim<K> = fn(&mut K);
 
@@ -55,16 +70,17 @@ where
     <K as Resource>::DynamicType: Default,
     <K as Lookup>::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
 {
-    trimmed(api, config, stop, |_| {}, on_change)
+    trimmed(api, config, stop, |_| {}, on_change, |_| {})
 }
 
-/// The same, keeping of each object only what `trim` leaves.
+/// The same, keeping of each object only what `trim` leaves, and telling after each change how far it has come.
 pub(crate) fn trimmed<K>(
     api: Api<K>,
     config: watcher::Config,
     stop: CancellationToken,
     trim: Trim<K>,
     on_change: impl Fn(&Change<K>) + Send + 'static,
+    on_progress: impl Fn(Progress) + Send + 'static,
 ) -> (Store<K>, impl Future<Output = ()> + Send)
 where
     K: Resource + Lookup + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
@@ -72,12 +88,13 @@ where
     <K as Lookup>::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
 {
     let (store, writer) = reflector::store::<K>();
-    let mirror = Mirror { store: store.clone(), writer, trim, on_change };
+    let (progress, begun) = (Progress::default(), None);
+    let mirror = Mirror { store: store.clone(), writer, trim, on_change, on_progress, progress, begun };
     let path = api.resource_url().to_owned();
     (store, mirror.run(watch(api.into_client(), path, config), stop))
 }
 
-struct Mirror<K, F>
+struct Mirror<K, F, P>
 where
     K: Lookup + Clone + 'static,
     <K as Lookup>::DynamicType: Eq + Hash + Clone,
@@ -86,13 +103,18 @@ where
     writer: reflector::store::Writer<K>,
     trim: Trim<K>,
     on_change: F,
+    on_progress: P,
+    progress: Progress,
+    /// When the list that comes in was asked for.
+    begun: Option<Instant>,
 }
 
-impl<K, F> Mirror<K, F>
+impl<K, F, P> Mirror<K, F, P>
 where
     K: Resource + Lookup + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     <K as Lookup>::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
     F: Fn(&Change<K>),
+    P: Fn(Progress),
 {
     async fn run(
         mut self,
@@ -105,7 +127,11 @@ where
                 event = events.next() => event,
             };
             match event {
-                Some(Ok(watcher::Event::Init)) => self.writer.apply_watcher_event(&watcher::Event::Init),
+                Some(Ok(watcher::Event::Init)) => {
+                    // Told before the list is asked for.
+                    self.begun = Some(Instant::now());
+                    self.writer.apply_watcher_event(&watcher::Event::Init);
+                }
                 Some(Ok(watcher::Event::InitApply(text))) => {
                     if let Some(object) = self.decode(&text) {
                         self.writer.apply_watcher_event(&watcher::Event::InitApply(object));
@@ -142,19 +168,28 @@ where
 
     fn take(&mut self, object: K) {
         let reference = ObjectRef::from_obj(&object);
+        let revision = revision(&object);
         self.writer.apply_watcher_event(&watcher::Event::Apply(object));
         if let Some(kept) = self.store.get(&reference) {
             (self.on_change)(&Change::Applied(kept));
         }
+        self.proceed(Progress { revision, ..self.progress });
+    }
+
+    fn proceed(&mut self, progress: Progress) {
+        self.progress = progress;
+        (self.on_progress)(progress);
     }
 
     fn remove(&mut self, text: &Text) {
         let Some(object) = self.decode(text) else { return };
+        let revision = revision(&object);
         let event = watcher::Event::Delete(object);
         self.writer.apply_watcher_event(&event);
         if let watcher::Event::Delete(object) = event {
             (self.on_change)(&Change::Deleted(Arc::new(object)));
         }
+        self.proceed(Progress { revision, ..self.progress });
     }
 
     fn take_relist(&mut self) {
@@ -165,8 +200,10 @@ where
         for gone in before.into_iter().filter(|object| !present.contains(&ObjectRef::from_obj(&**object))) {
             (self.on_change)(&Change::Deleted(gone));
         }
+        let revision = after.iter().map(|object| revision(&**object)).max().unwrap_or(0);
         for object in after {
             (self.on_change)(&Change::Applied(object));
         }
+        self.proceed(Progress { revision, listed: self.begun });
     }
 }

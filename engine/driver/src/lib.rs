@@ -1,5 +1,5 @@
 //! What every client-side loop of the engine shares: a deduplicating work queue, a cached watch that misses no
-//! deletion, a recorder of events, and what selectors choose.
+//! deletion, a recorder of events.
 //!
 //! Controllers, scheduler, node and service proxy are small functions over these three. Nothing here polls, and nothing
 //! here knows what any of them does.
@@ -13,7 +13,7 @@ mod shared;
 mod slim;
 mod watched;
 
-pub use cache::{Change, Trim, cached};
+pub use cache::{Change, Progress, Trim, cached, revision};
 pub use meter::{Meter, Meters};
 pub use queue::{Queue, drive};
 pub use recorder::{EventKind, Recorder};

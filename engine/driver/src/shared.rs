@@ -10,9 +10,12 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::{Change, Trim, trimmed};
+use crate::cache::{Change, Progress, Trim, trimmed};
 
-type Listener<K> = Box<dyn Fn(&Change<K>) + Send>;
+/// Whoever hears of changes.
+type Listeners<K> = Arc<Mutex<Vec<Box<dyn Fn(&Change<K>) + Send>>>>;
+/// Whoever hears how far the cache has come.
+type Followers = Arc<Mutex<Vec<Box<dyn Fn(Progress) + Send>>>>;
 
 /// A cache and whoever wants to hear of its changes; cheap to clone.
 pub struct Shared<K>
@@ -21,7 +24,8 @@ where
     <K as Lookup>::DynamicType: Eq + Hash + Clone,
 {
     store: Store<K>,
-    listeners: Arc<Mutex<Vec<Listener<K>>>>,
+    listeners: Listeners<K>,
+    followers: Followers,
 }
 
 impl<K> Clone for Shared<K>
@@ -30,7 +34,7 @@ where
     <K as Lookup>::DynamicType: Eq + Hash + Clone,
 {
     fn clone(&self) -> Self {
-        Self { store: self.store.clone(), listeners: self.listeners.clone() }
+        Self { store: self.store.clone(), listeners: self.listeners.clone(), followers: self.followers.clone() }
     }
 }
 
@@ -42,12 +46,12 @@ where
 {
     /// The cache, which keeps what `trim` leaves, and the future that must be driven to keep it.
     pub fn new(api: Api<K>, trim: Trim<K>, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
-        let listeners: Arc<Mutex<Vec<Listener<K>>>> = Arc::default();
-        let told = listeners.clone();
-        let (store, watching) = trimmed(api, watcher::Config::default(), stop, trim, move |change| {
-            lock(&told).iter().for_each(|listener| listener(change));
-        });
-        (Self { store, listeners }, watching)
+        let (listeners, followers) = (Listeners::<K>::default(), Followers::default());
+        let (told, following) = (listeners.clone(), followers.clone());
+        let on_change = move |change: &Change<K>| lock(&told).iter().for_each(|listener| listener(change));
+        let on_progress = move |progress| lock(&following).iter().for_each(|follower| follower(progress));
+        let (store, watching) = trimmed(api, watcher::Config::default(), stop, trim, on_change, on_progress);
+        (Self { store, listeners, followers }, watching)
     }
 
     /// The objects.
@@ -60,6 +64,11 @@ where
         let mut listeners = lock(&self.listeners);
         self.store.state().into_iter().for_each(|object| listener(&Change::Applied(object)));
         listeners.push(Box::new(listener));
+    }
+
+    /// Tells from now on how far the cache has come, each time after everybody was told of the changes until there.
+    pub fn follow(&self, follower: impl Fn(Progress) + Send + 'static) {
+        lock(&self.followers).push(Box::new(follower));
     }
 }
 

@@ -8,7 +8,6 @@ use super::backoff::Record;
 use crate::owned::Unseen;
 use crate::written::Written;
 
-#[derive(Default)]
 pub(super) struct Memory {
     /// Pods that were made or deleted.
     pub(super) unseen: Arc<Unseen>,
@@ -19,6 +18,10 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    pub(super) fn new(unseen: Arc<Unseen>) -> Self {
+        Self { unseen, written: Written::default(), records: Mutex::default() }
+    }
+
     fn records(&self) -> MutexGuard<'_, HashMap<String, Record>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
