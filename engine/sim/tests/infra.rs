@@ -7,6 +7,8 @@ mod accounts;
 mod garbage;
 #[path = "infra/nodes.rs"]
 mod nodes;
+#[path = "infra/quotas.rs"]
+mod quotas;
 #[path = "infra/services.rs"]
 mod services;
 #[path = "infra/volumes.rs"]

@@ -12,6 +12,7 @@ use super::is_empty;
 use super::known::Definition;
 use super::steps::{release, send};
 use crate::ApiServer;
+use crate::admission;
 use crate::cache::Table;
 use crate::error::ApiError;
 use crate::meta;
@@ -47,7 +48,8 @@ async fn delete_all(server: &ApiServer, definition: &Definition, table: &Table) 
         let keys = objects.iter().map(|object| format!("{}{}", table.prefix, object.key));
         let txn = keys.fold(Txn::new(), Txn::delete);
         server.cache().store().txn(txn).await?;
-        return Ok(());
+        // Nothing but here goes past what counts for quotas.
+        return admission::recount_all(server).await;
     };
     let root = format!("/apis/{}/{}", resource.group, resource.version);
     let namespaces: BTreeSet<Option<&str>> = objects.iter().map(|object| object.namespace()).collect();
