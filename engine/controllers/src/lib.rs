@@ -49,6 +49,10 @@ use crate::world::World;
 /// Namespace and name of an object.
 pub(crate) type Key = (String, String);
 
+/// The lease in `kube-system` that says whose controllers work, where more than one process could run them: see
+/// [`shipway_driver::Election`]. An engine holds its home's lock, which says as much, and writes nothing while it is idle.
+pub const LEASE: &str = "kube-controller-manager";
+
 /// Runs all controllers until stopped, over a cache of pods which somebody else drives. Each has a client of its own, which
 /// is asked for by the controller's name: what it may do is the role `system:controller:<name>`. What their queues do is
 /// counted by `meters`.

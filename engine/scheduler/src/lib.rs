@@ -31,3 +31,7 @@ pub use run::run;
 pub use snapshot::{Namespaces, NodeInfo, Snapshot};
 pub use volumes::{Step, Volumes};
 pub use wanted::{Key, Wanted};
+
+/// The lease in `kube-system` that says whose scheduler works, where more than one process could run it: see
+/// [`shipway_driver::Election`].
+pub const LEASE: &str = "kube-scheduler";
