@@ -27,7 +27,7 @@ pub(crate) enum Command {
     )]
     Run(RunArgs),
     /// Starts the engine and waits until its node is ready; does nothing if it runs.
-    #[command(after_help = "Example:\n  shipway up --api-port 0")]
+    #[command(after_help = "Examples:\n  shipway up\n  shipway up --nodes 3")]
     Up(UpArgs),
     /// Stops the engine and everything that runs on it; what was deployed comes back with the next `up`.
     #[command(after_help = "Example:\n  shipway down")]
@@ -62,6 +62,12 @@ pub(crate) enum Command {
         after_help = "Examples:\n  shipway images\n  shipway images load busybox.tar\n  shipway images rm busybox"
     )]
     Images(ImagesArgs),
+    /// Further nodes of this machine: adds and removes them, and lets them fail.
+    #[command(after_help = "Examples:\n  shipway node add node-2\n  shipway node kill node-2 && shipway node heal node-2")]
+    Node {
+        #[command(subcommand)]
+        command: NodeCommand,
+    },
     /// Prints the administrator's kubeconfig.
     #[command(after_help = "Example:\n  shipway kubeconfig > ~/.kube/config\n  kubectl get pods")]
     Kubeconfig,
@@ -120,6 +126,9 @@ pub(crate) struct RunArgs {
 
 #[derive(Args, Clone, Default)]
 pub(crate) struct UpArgs {
+    /// How many nodes this machine is to have; the further ones are added, and remembered.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=63))]
+    pub(crate) nodes: Option<u8>,
     /// Port of the Kubernetes API on loopback; 0 takes a free one [default: the one before, else 6443 or a free one].
     #[arg(long, value_name = "PORT")]
     pub(crate) api_port: Option<u16>,
@@ -173,6 +182,66 @@ pub(crate) enum ImagesCommand {
     /// Removes content that no name leads to any more. What runs goes on; an engine does the same from time to time.
     #[command(after_help = "Example:\n  shipway images rm busybox:latest && shipway images prune")]
     Prune,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Adds nodes, and waits until they are ready.
+    #[command(after_help = "Example:\n  shipway node add node-2 node-3")]
+    Add {
+        /// Names of the nodes.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Removes nodes, with all that they keep; `kubectl drain` moves their pods away before.
+    #[command(after_help = "Example:\n  shipway node remove node-3")]
+    Remove {
+        /// Names of the nodes.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Ends all processes of nodes at once, as a loss of power does.
+    #[command(after_help = "Example:\n  shipway node kill node-2")]
+    Kill {
+        /// Names of the nodes.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Cuts nodes off the network.
+    #[command(after_help = "Example:\n  shipway node cut node-2")]
+    Cut {
+        /// Names of the nodes.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Undoes `kill` and `cut`, and waits until the nodes are ready.
+    #[command(after_help = "Example:\n  shipway node heal node-2")]
+    Heal {
+        /// Names of the nodes.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Lists the nodes.
+    #[command(after_help = "Example:\n  shipway node ls --output json")]
+    Ls(ListArgs),
+    /// Makes the namespaces of a node and starts what lives in them.
+    #[command(hide = true)]
+    Boot {
+        /// Name of the node.
+        name: String,
+    },
+    /// The first process of a node.
+    #[command(hide = true)]
+    Init {
+        /// Name of the node.
+        name: String,
+    },
+    /// The node itself.
+    #[command(hide = true)]
+    Run {
+        /// Name of the node.
+        name: String,
+    },
 }
 
 #[derive(Args)]

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::home::Home;
 use crate::instance::Instance;
+use crate::nodes;
 use crate::output::{tell, write_out};
 
 /// How long the engine may take to end.
@@ -33,12 +34,16 @@ pub(crate) async fn down(home: &Home) -> Result<()> {
     }
     let instance = Instance::load(home)?;
     let runtime = Runtime::new(layout(home)).context("cannot look at the pods")?;
-    let pods = runtime.adopt().await.context("cannot look at the pods")?;
+    let mut pods = runtime.adopt().await.context("cannot look at the pods")?;
+    for layout in nodes::layouts(home)? {
+        pods.extend(Runtime::new(layout)?.adopt().await.context("cannot look at the pods of further nodes")?);
+    }
     let mut stopping: FuturesUnordered<_> = pods.iter().map(terminate).collect();
     if timeout(PROGRAM_PATIENCE, async { while stopping.next().await.is_some() {} }).await.is_err() {
         tell("some programs did not heed TERM and are killed");
     }
     runtime.teardown().await.context("cannot stop the pods")?;
+    nodes::stop_all(home, &instance.network(home)).await.context("cannot stop the further nodes")?;
     Network::teardown(&instance.network(home)).await.context("cannot take the network down")?;
     match std::fs::remove_dir_all(home.run()) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -16,14 +16,14 @@ use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use shipway_apiserver::pki::{Authority, FrontProxy, KeyPairPem, TokenKey};
+use shipway_apiserver::pki::{Authority, FrontProxy, KeyPairPem, NodeCaller, TokenKey};
 use shipway_apiserver::{ApiServer, Config, Identity};
 use shipway_container::Runtime;
 use shipway_driver::{Meters, Shared, slim};
-use shipway_network::Network;
+use shipway_network::{Network, Role};
 use shipway_node::{Lease, Node, NodeConfig};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +32,7 @@ use crate::down::layout;
 use crate::home::{Home, private_folder};
 use crate::instance::{CLUSTER_DOMAIN, Instance};
 use crate::listings::{is_ready, node_name};
+use crate::nodes;
 use crate::output::one_line;
 use crate::up::READY;
 
@@ -53,16 +54,19 @@ pub(crate) async fn engine(home: Home, args: &UpArgs) -> Result<()> {
     if let Err(error) = rustix::process::setsid() {
         tracing::debug!(%error, "already a session of its own");
     }
-    let engine = Engine::start(home, args).await.inspect_err(report)?;
+    let mut told = signal(SignalKind::hangup())?;
+    let mut engine = Engine::start(home, args).await.inspect_err(report)?;
     let mut failed = false;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         ready = engine.announce() => {
             ready.inspect_err(report)?;
+            let stop = engine.stop.clone();
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
-                () = engine.stop.cancelled() => failed = true,
+                () = stop.cancelled() => failed = true,
+                () = engine.keep_nodes(&mut told) => {}
             }
         }
         _ = terminate.recv() => {}
@@ -84,14 +88,15 @@ fn say(line: &str) {
     }
 }
 
-fn start_log() {
+/// Lets what is told go to the standard error.
+pub(crate) fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SHIPWAY_LOG");
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }
 
 /// Sockets, watches and pods need descriptors; the usual soft limit is kept low for programs that use `select`.
-fn take_all_files() {
+pub(crate) fn take_all_files() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         tracing::warn!(%error, "the limit of open files stays as it is");
@@ -102,6 +107,12 @@ struct Engine {
     api: ApiServer,
     stop: CancellationToken,
     parts: JoinSet<()>,
+    home: Home,
+    instance: Instance,
+    network: Network,
+    tls: Arc<rustls::ServerConfig>,
+    /// Whether further nodes can come to it.
+    open: bool,
 }
 
 impl Engine {
@@ -123,7 +134,10 @@ impl Engine {
         let meters = Meters::default();
         config.metrics.push(meters.registry());
         let api = ApiServer::open(log.clone(), config).await.context("cannot start the API server")?;
-        let mut engine = Self { api, stop: CancellationToken::new(), parts: JoinSet::new() };
+        let authority = Authority::open(&home.path("pki")).context("cannot open the certificate authority")?;
+        let tls = server_tls(&home, &instance, &authority)?;
+        let (stop, parts) = (CancellationToken::new(), JoinSet::new());
+        let mut engine = Self { api, stop, parts, home, instance, network, tls, open: false };
         // What the disk did not take is never retried: the next engine starts from what it did take.
         let stop = engine.stop.clone();
         engine.spawn("store", async move {
@@ -132,33 +146,56 @@ impl Engine {
                 () = stop.cancelled() => Ok(()),
             }
         });
-        let authority = Authority::open(&home.path("pki")).context("cannot open the certificate authority")?;
-        engine.serve(&home, &instance, &authority, listener).await?;
-        engine.run_parts(&home, &instance, authority, (network, runtime), &meters)?;
+        engine.serve(listener).await?;
+        engine.run_parts(authority, runtime, &meters)?;
         Ok(engine)
     }
 
     /// Serves the API on loopback and, for pods, on the address of the service `kubernetes`.
-    async fn serve(
-        &mut self,
-        home: &Home,
-        instance: &Instance,
-        authority: &Authority,
-        listener: std::net::TcpListener,
-    ) -> Result<()> {
-        let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned);
-        let full = format!("kubernetes.default.svc.{CLUSTER_DOMAIN}");
-        let names: Vec<String> = names.into_iter().chain([full, node_name()]).collect();
-        let addresses = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(instance.api_address())];
-        let tls = authority.server_config(&authority.issue_server(&names, &addresses)?)?;
-        write_kubeconfig(home, instance, authority)?;
-        let inside = TcpListener::bind((instance.api_address(), 443)).await;
+    async fn serve(&mut self, listener: std::net::TcpListener) -> Result<()> {
+        let inside = TcpListener::bind((self.instance.api_address(), 443)).await;
         let inside = inside.context("cannot listen on the address of the service kubernetes")?;
-        for listener in [TcpListener::from_std(listener)?, inside] {
-            let (api, tls, stop) = (self.api.clone(), tls.clone(), self.stop.clone());
-            self.spawn("API server", async move { api.serve(listener, tls, stop).await });
-        }
+        self.answer(TcpListener::from_std(listener)?);
+        self.answer(inside);
         Ok(())
+    }
+
+    fn answer(&mut self, listener: TcpListener) {
+        let (api, tls, stop) = (self.api.clone(), self.tls.clone(), self.stop.clone());
+        self.spawn("API server", async move { api.serve(listener, tls, stop).await });
+    }
+
+    /// Makes the further nodes as they are wanted, now and whenever it is told that something has changed.
+    async fn keep_nodes(&mut self, told: &mut Signal) {
+        loop {
+            if let Err(error) = self.start_nodes().await {
+                tracing::error!(error = one_line(&error), "not all further nodes are as they should be");
+            }
+            if told.recv().await.is_none() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    async fn start_nodes(&mut self) -> Result<()> {
+        if !nodes::any(&self.home)? {
+            return Ok(());
+        }
+        let network = self.instance.network(&self.home);
+        if !self.open {
+            shipway_network::lay_underlay(&network).await.context("cannot lay the network between the nodes")?;
+            let address = self.instance.api_for_nodes(&self.home).context("this home is of an earlier version")?;
+            let listener = TcpListener::bind(address).await;
+            self.answer(listener.context("cannot listen on the network between the nodes")?);
+            let authority = Authority::open(&self.home.path("pki")).context("cannot open the certificate authority")?;
+            self.api.call_nodes(NodeCaller::new(&authority)?);
+            let client = self.client(Identity::controller("node-controller"));
+            let (own, network, stop) = (node_name(), self.network.clone(), self.stop.clone());
+            let overlay = async move { shipway_network::overlay(client, network, &own, true, stop).await };
+            self.spawn("overlay", overlay);
+            self.open = true;
+        }
+        nodes::start_all(&self.home, &network).await
     }
 
     fn client(&self, identity: Identity) -> Client {
@@ -167,12 +204,11 @@ impl Engine {
 
     fn run_parts(
         &mut self,
-        home: &Home,
-        instance: &Instance,
         authority: Authority,
-        (network, runtime): (Network, Runtime),
+        runtime: Runtime,
         meters: &Meters,
     ) -> Result<()> {
+        let (home, instance, network) = (self.home.clone(), self.instance.clone(), self.network.clone());
         let (pods, watching) = Shared::new(Api::all(self.client(Identity::scheduler())), slim, self.stop.clone());
         self.spawn("cache of pods", watching.map(Ok::<(), Infallible>));
         let client = |name: &str| self.client(Identity::controller(name));
@@ -181,7 +217,7 @@ impl Engine {
         let scheduling = shipway_scheduler::run(self.client(Identity::scheduler()), pods, self.stop.clone());
         self.spawn("scheduler", scheduling.map(Ok::<(), Infallible>));
         let proxy = self.client(Identity::controller("service-proxy"));
-        self.spawn("service proxy", shipway_network::proxy(proxy, network.clone(), self.stop.clone()));
+        self.spawn("service proxy", shipway_network::proxy(proxy, network.clone(), Role::Publisher, self.stop.clone()));
         let name = node_name();
         let images = shipway_oci::Store::open(&home.path("content")).context("cannot open the image store")?;
         let config = NodeConfig {
@@ -189,9 +225,11 @@ impl Engine {
             home: home.root().to_owned(),
             dns_address: instance.dns_address(),
             cluster_domain: CLUSTER_DOMAIN.to_owned(),
-            pod_subnet: instance.pod_subnet,
+            pod_subnet: instance.own_subnet(),
             address: IpAddr::V4(shipway_network::host_address()),
+            port: None,
             lease: Lease::WITH_THE_API,
+            collects: Some(home.nodes()),
         };
         let layers = shipway_oci::Layers::open(&home.path("layers")).context("cannot open the folder of layers")?;
         let node = Node::new(self.client(Identity::node(&name)), runtime, network, images, layers, config);
@@ -236,6 +274,19 @@ impl Engine {
         }
         self.api.close().await;
     }
+}
+
+/// The server's certificate, for all names and addresses that it is reached under.
+fn server_tls(home: &Home, instance: &Instance, authority: &Authority) -> Result<Arc<rustls::ServerConfig>> {
+    let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned);
+    let full = format!("kubernetes.default.svc.{CLUSTER_DOMAIN}");
+    let names: Vec<String> = names.into_iter().chain([full, node_name()]).collect();
+    let own = [Ipv4Addr::LOCALHOST, instance.api_address()].into_iter();
+    let own = own.chain(instance.api_for_nodes(home).map(|address| *address.ip()));
+    let addresses: Vec<IpAddr> = own.map(IpAddr::V4).collect();
+    let tls = authority.server_config(&authority.issue_server(&names, &addresses)?)?;
+    write_kubeconfig(home, instance, authority)?;
+    Ok(tls)
 }
 
 /// What the controllers get of the authority: its certificate and the act of signing, but not the key.

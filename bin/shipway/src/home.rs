@@ -51,6 +51,11 @@ impl Home {
         format!("shipway-{}", self.id)
     }
 
+    /// Where the further nodes of this machine are remembered.
+    pub(crate) fn nodes(&self) -> PathBuf {
+        self.root.join("nodes")
+    }
+
     /// Takes the engine's lock, writing our process id into it; an error names the engine that has it.
     pub(crate) fn lock(&self) -> Result<File> {
         let mut file = self.lock_file()?;
@@ -75,10 +80,14 @@ impl Home {
     }
 
     fn lock_file(&self) -> Result<File> {
-        let path = self.path("engine.lock");
-        let options = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        options.with_context(|| format!("cannot open {}", path.display()))
+        lock_file(&self.path("engine.lock"))
     }
+}
+
+/// A file that is there to be locked and to hold the process id of who has it.
+pub(crate) fn lock_file(path: &Path) -> Result<File> {
+    let options = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    options.with_context(|| format!("cannot open {}", path.display()))
 }
 
 /// Makes a folder that only root may look into.
@@ -103,7 +112,7 @@ fn require_root() -> Result<()> {
     Ok(())
 }
 
-fn read_pid(file: &mut File) -> String {
+pub(crate) fn read_pid(file: &mut File) -> String {
     let mut text = String::new();
     match file.take(16).read_to_string(&mut text) {
         Ok(_) => text.trim().to_owned(),

@@ -1,6 +1,6 @@
 //! What an instance chose once and keeps: its subnets and its port.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +13,8 @@ use crate::home::{Home, lock_machine, private_folder};
 const USUAL_PORT: u16 = 6443;
 /// Where each home of this machine is written down, by id; a home that was removed is passed over.
 const HOMES: &str = "/run/shipway/homes";
+/// The port of the API on the network of this machine's nodes, where nobody else is.
+const NODES_PORT: u16 = 443;
 /// The domain of the cluster's names.
 pub(crate) const CLUSTER_DOMAIN: &str = "cluster.local";
 
@@ -22,9 +24,14 @@ pub(crate) type Subnet = (Ipv4Addr, u8);
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Instance {
+    /// Where the addresses of all nodes' pods come from.
     pub(crate) pod_subnet: Subnet,
     pub(crate) service_subnet: Subnet,
     pub(crate) api_port: u16,
+    /// The part of the pods' addresses that the engine's own node gives out; the rest is for further nodes. None in homes
+    /// that were made before there were any: their node gives out all.
+    #[serde(default)]
+    pub(crate) node_subnet: Option<Subnet>,
 }
 
 impl Instance {
@@ -41,16 +48,20 @@ impl Instance {
         let _machine = lock_machine()?;
         let listener = bind(api_port, before.as_ref().map(|before| before.api_port))?;
         let port = listener.local_addr()?.port();
-        let (pod_subnet, service_subnet) = match &before {
+        let (pod_subnet, service_subnet, node_subnet) = match &before {
             Some(before) if others(home).contains(&before.service_subnet) => bail!(
                 "another instance took {}/{} while this one was not known on this machine; remove one of them",
                 before.service_subnet.0,
                 before.service_subnet.1
             ),
-            Some(before) => (before.pod_subnet, before.service_subnet),
-            None => shipway_network::free_subnets(&others(home)).await.context("cannot choose the subnets")?,
+            Some(before) => (before.pod_subnet, before.service_subnet, before.node_subnet),
+            None => {
+                let free = shipway_network::free_subnets(&others(home)).await;
+                let (pods, services) = free.context("cannot choose the subnets")?;
+                (pods, services, Some((pods.0, pods.1 + 1)))
+            }
         };
-        let instance = Self { pod_subnet, service_subnet, api_port: port };
+        let instance = Self { pod_subnet, service_subnet, api_port: port, node_subnet };
         claim_id(home)?;
         write(home, &instance)?;
         Ok((instance, listener))
@@ -70,15 +81,37 @@ impl Instance {
         Ipv4Addr::from_bits(self.service_subnet.0.to_bits() + host)
     }
 
+    /// What the engine's own node gives its pods.
+    pub(crate) fn own_subnet(&self) -> Subnet {
+        self.node_subnet.unwrap_or(self.pod_subnet)
+    }
+
+    /// Where the nodes of this machine have their own addresses: the last 256 of the pods' range, which no pod gets.
+    fn underlay(&self) -> Option<Subnet> {
+        self.node_subnet?;
+        let last = self.pod_subnet.0.to_bits() | (u32::MAX >> self.pod_subnet.1);
+        Some((Ipv4Addr::from_bits(last & !0xff), 24))
+    }
+
+    /// The network of the engine's own node.
     pub(crate) fn network(&self, home: &Home) -> NetworkConfig {
         NetworkConfig {
             instance: home.id().to_owned(),
-            pod_subnet: self.pod_subnet,
+            pod_subnet: self.own_subnet(),
+            cluster_subnet: self.pod_subnet,
+            underlay: self.underlay(),
+            overlay: u32::from_str_radix(home.id(), 16).expect("an id is six hexadecimal digits"),
+            api_endpoint: None,
             service_subnet: self.service_subnet,
             dns_address: self.dns_address(),
             api_address: self.api_address(),
             cluster_domain: CLUSTER_DOMAIN.to_owned(),
         }
+    }
+
+    /// Where the API is reached by the further nodes of this machine.
+    pub(crate) fn api_for_nodes(&self, home: &Home) -> Option<SocketAddrV4> {
+        Some(SocketAddrV4::new(self.network(home).node_address(1)?, NODES_PORT))
     }
 }
 

@@ -8,6 +8,7 @@ mod home;
 mod images;
 mod instance;
 mod listings;
+mod nodes;
 mod output;
 mod run;
 mod up;
@@ -44,6 +45,11 @@ fn start(cli: Cli) -> Result<()> {
         return listings::version(&list);
     }
     let home = Home::open(&cli.home)?;
+    if let Command::Node { command } = &cli.command
+        && nodes::before_threads(&home, command)?
+    {
+        return Ok(());
+    }
     // kube and the image library both take the process-wide provider.
     rustls::crypto::ring::default_provider().install_default().ok().context("a TLS provider is installed already")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -77,6 +83,7 @@ async fn dispatch(home: Home, command: Command) -> Result<()> {
             }
             Ok(())
         }
+        Command::Node { command } => nodes::node(&home, command).await,
         Command::Kubeconfig => listings::kubeconfig(&home),
         Command::Completion { .. } | Command::Version(_) => unreachable!("handled before the runtime starts"),
     }

@@ -14,6 +14,7 @@ use crate::client::connect;
 use crate::home::{Home, private_folder};
 use crate::instance::Instance;
 use crate::listings;
+use crate::nodes;
 use crate::output::write_out;
 
 /// How long the node of an engine that runs already may take to become ready.
@@ -27,12 +28,17 @@ pub(crate) const READY: &str = "ready";
 /// `shipway up`.
 pub(crate) async fn up(home: &Home, args: &UpArgs) -> Result<()> {
     let started = ensure(home, args).await?;
+    let further = nodes::fill(home, args.nodes.unwrap_or(1))?;
+    if !further.is_empty() {
+        nodes::settle(home, &further).await?;
+    }
     let instance = Instance::load(home)?;
     let verb = if started { "ready" } else { "runs already" };
     write_out(&format!(
-        "engine {verb}: https://127.0.0.1:{}, node {}\nkubectl: export KUBECONFIG={}\n",
+        "engine {verb}: https://127.0.0.1:{}, {} {}\nkubectl: export KUBECONFIG={}\n",
         instance.api_port,
-        listings::node_name(),
+        if further.is_empty() { "node" } else { "nodes" },
+        std::iter::once(listings::node_name()).chain(further).collect::<Vec<_>>().join(", "),
         home.path("kubeconfig").display()
     ))
 }

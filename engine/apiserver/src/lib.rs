@@ -47,6 +47,7 @@ mod proxy;
 mod query;
 mod rbac;
 mod read;
+mod remote;
 mod reply;
 mod reviews;
 mod ring;

@@ -3,6 +3,7 @@
 //! ECDSA P-256 throughout. Private keys are created with mode 0600; nothing is ever overwritten.
 
 mod der;
+mod mutual;
 mod sign;
 
 use std::fs::OpenOptions;
@@ -27,6 +28,7 @@ use crate::identity::Identity;
 
 pub use crate::access::TokenKey;
 pub use crate::aggregate::FrontProxy;
+pub use mutual::{NodeCaller, node_server_config};
 
 const NAME: &str = "shipway-ca";
 const DAY: Duration = Duration::from_hours(24);

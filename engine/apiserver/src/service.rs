@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -34,7 +34,9 @@ use crate::handle::answer;
 use crate::identity::Identity;
 use crate::limit::{InFlight, Limits};
 use crate::metrics::Metrics;
+use crate::pki::NodeCaller;
 use crate::profile::Profiler;
+use crate::remote;
 use crate::server;
 use crate::webhook::{Services, Webhooks};
 
@@ -103,6 +105,8 @@ struct Inner {
     aggregation: Aggregation,
     admission: Chain,
     nodes: RwLock<HashMap<String, NodeService>>,
+    /// How nodes in other processes are asked.
+    caller: OnceLock<Arc<NodeCaller>>,
     /// Feeds the cache; joined by [`ApiServer::close`].
     feed: Background,
     /// Removes old events.
@@ -161,6 +165,7 @@ impl ApiServer {
             aggregation,
             admission,
             nodes: RwLock::default(),
+            caller: OnceLock::new(),
             feed,
             expiry: Background::default(),
             closing,
@@ -197,6 +202,12 @@ impl ApiServer {
         self.0.nodes.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), service);
     }
 
+    /// From now on nodes that are not registered are asked in their own processes, where their objects say that they
+    /// listen. A second call changes nothing.
+    pub fn call_nodes(&self, caller: NodeCaller) {
+        self.0.caller.get_or_init(|| Arc::new(caller));
+    }
+
     /// Ends the watches of callers in this process and lets go of the store; when this returns, nothing but clones of
     /// this value holds it. Reads fail from then on.
     pub async fn close(&self) {
@@ -212,7 +223,8 @@ impl ApiServer {
     }
 
     pub(crate) fn node(&self, name: &str) -> Option<NodeService> {
-        self.0.nodes.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        let own = self.0.nodes.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        own.or_else(|| remote::node(self, self.0.caller.get()?, name))
     }
 
     /// The kinds served at this moment.
@@ -223,6 +235,11 @@ impl ApiServer {
     /// Whether it has been told to end.
     pub(crate) fn is_closing(&self) -> bool {
         self.0.closing.is_cancelled()
+    }
+
+    /// Cancelled when it ends.
+    pub(crate) fn closing(&self) -> CancellationToken {
+        self.0.closing.child_token()
     }
 
     pub(crate) fn cache(&self) -> &Cache {

@@ -1,6 +1,6 @@
 //! What one instance's network is called and which addresses it has. Names are derived here and nowhere else.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::NetworkError;
 
@@ -12,8 +12,16 @@ pub type Subnet = (Ipv4Addr, u8);
 pub struct NetworkConfig {
     /// The instance's id: six hex digits.
     pub instance: String,
-    /// Where pod addresses come from.
+    /// Where the addresses of this node's pods come from.
     pub pod_subnet: Subnet,
+    /// Where those of all nodes' pods come from.
+    pub cluster_subnet: Subnet,
+    /// Where the nodes of this machine have their own addresses, the engine's first; none on a machine that joined.
+    pub underlay: Option<Subnet>,
+    /// Tells the overlay from those of other clusters: 24 bits.
+    pub overlay: u32,
+    /// Where this node reaches the API server; none where that is this process.
+    pub api_endpoint: Option<SocketAddrV4>,
     /// Where service addresses come from.
     pub service_subnet: Subnet,
     /// The address of the cluster's DNS server; in the service subnet.
@@ -35,6 +43,32 @@ impl NetworkConfig {
         format!("shipway-{}", self.instance)
     }
 
+    /// The name of the link between the nodes.
+    pub(crate) fn overlay_link(&self) -> String {
+        format!("{}-vxlan", self.bridge())
+    }
+
+    /// The name of the bridge between the nodes of this machine.
+    pub(crate) fn underlay_link(&self) -> String {
+        format!("{}-nodes", self.bridge())
+    }
+
+    /// The name of the host's end of a node's uplink.
+    pub(crate) fn uplink(&self, index: u8) -> String {
+        format!("{}-n{index:04x}", self.bridge())
+    }
+
+    /// The address by which this node itself is known to the pods of others: the one that no pod gets.
+    pub(crate) fn overlay_address(&self) -> Ipv4Addr {
+        first(self.pod_subnet)
+    }
+
+    /// The address of a node of this machine; that of the engine's has the index 1.
+    pub fn node_address(&self, index: u8) -> Option<Ipv4Addr> {
+        let underlay = self.underlay?;
+        (index != 0 && index != u8::MAX).then(|| Ipv4Addr::from(u32::from(first(underlay)) + u32::from(index)))
+    }
+
     /// The addresses that the instance itself answers on.
     pub(crate) fn own_addresses(&self) -> [Ipv4Addr; 2] {
         [self.dns_address, self.api_address]
@@ -45,14 +79,23 @@ impl NetworkConfig {
         name.strip_prefix(&self.bridge()).is_some_and(|rest| rest.is_empty() || rest.len() == 6)
     }
 
+    /// Whether a link of this instance is a pod's.
+    pub(crate) fn is_pod_link(&self, name: &str) -> bool {
+        self.owns_link(name) && name != self.bridge() && !name[self.bridge().len()..].starts_with('-')
+    }
+
     /// Refuses what would end in links or rules of somebody else.
     pub(crate) fn check(&self) -> Result<(), NetworkError> {
         let problem = if self.instance.len() != 6 || !self.instance.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             "the instance id is not six hex digits"
         } else if !(8..=28).contains(&self.pod_subnet.1) || !(8..=28).contains(&self.service_subnet.1) {
             "a subnet's prefix length is not between 8 and 28"
-        } else if overlap(self.pod_subnet, self.service_subnet) {
+        } else if overlap(self.cluster_subnet, self.service_subnet) {
             "the pod and service subnets overlap"
+        } else if self.cluster_subnet.1 > self.pod_subnet.1 || !overlap(self.cluster_subnet, self.pod_subnet) {
+            "the node's pod subnet is not in that of the cluster"
+        } else if self.overlay > 0x00ff_ffff {
+            "the overlay's number has more than 24 bits"
         } else if !self.own_addresses().iter().all(|address| contains(self.service_subnet, *address)) {
             "the DNS or API address is outside the service subnet"
         } else {
@@ -65,6 +108,11 @@ impl NetworkConfig {
 /// The bits that the addresses of a network with this prefix length share.
 pub(crate) fn mask(prefix: u8) -> u32 {
     u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0)
+}
+
+/// The first address of a network.
+pub(crate) fn first(subnet: Subnet) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(subnet.0) & mask(subnet.1))
 }
 
 /// Whether `address` is in `subnet`.
@@ -85,6 +133,10 @@ mod tests {
         NetworkConfig {
             instance: "0a1b2c".to_owned(),
             pod_subnet: (Ipv4Addr::new(10, 73, 0, 0), 17),
+            cluster_subnet: (Ipv4Addr::new(10, 73, 0, 0), 17),
+            underlay: None,
+            overlay: 0x000a_1b2c,
+            api_endpoint: None,
             service_subnet: (Ipv4Addr::new(10, 73, 128, 0), 17),
             dns_address: Ipv4Addr::new(10, 73, 128, 10),
             api_address: Ipv4Addr::new(10, 73, 128, 1),
@@ -112,7 +164,9 @@ mod tests {
     fn a_contradicting_configuration_is_refused() {
         assert!(config().check().is_ok());
         assert!(NetworkConfig { instance: "*".to_owned(), ..config() }.check().is_err());
-        assert!(NetworkConfig { service_subnet: config().pod_subnet, ..config() }.check().is_err());
+        assert!(NetworkConfig { service_subnet: config().cluster_subnet, ..config() }.check().is_err());
+        assert!(NetworkConfig { pod_subnet: (Ipv4Addr::new(10, 74, 0, 0), 24), ..config() }.check().is_err());
+        assert!(NetworkConfig { overlay: 1 << 24, ..config() }.check().is_err());
         assert!(NetworkConfig { dns_address: Ipv4Addr::LOCALHOST, ..config() }.check().is_err());
     }
 }

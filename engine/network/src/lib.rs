@@ -11,12 +11,14 @@ mod error;
 mod links;
 mod network;
 mod nft;
+mod overlay;
 mod ports;
 mod proxy;
 mod records;
 mod rules;
 mod services;
 mod subnets;
+mod underlay;
 
 pub mod dns;
 
@@ -25,7 +27,9 @@ pub use error::NetworkError;
 pub use links::host_address;
 pub use network::Network;
 pub use nft::{Remains, remains};
+pub use overlay::{overlay, parse_subnet};
 pub use ports::{PortConflict, PortHolder};
-pub use proxy::proxy;
+pub use proxy::{Role, proxy};
 pub use rules::{Protocol, ServicePort, ServiceRules};
 pub use subnets::free_subnets;
+pub use underlay::{cut, lay_underlay, plug, unplug};

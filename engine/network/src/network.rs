@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use crate::NetworkError;
 use crate::config::NetworkConfig;
 use crate::dns::Zone;
-use crate::links::{Claim, Links, Namespace, PodLink, Pods, apart, configure, forward_packets, remove_links};
+use crate::links::{Claim, Links, Namespace, Peer, PodLink, Pods, apart, configure, forward_packets, remove_links};
 use crate::nft::Table;
 use crate::ports::PortConflict;
 use crate::rules::ServiceRules;
@@ -23,6 +23,9 @@ use crate::services::{Backends, Services};
 const LEAVING: usize = 1024;
 /// The kernel keeps a link's alias only up to 255 bytes; an address and a blank take 16 of them.
 const LONGEST_IDENTIFIER: usize = 239;
+
+/// What most links between machines carry.
+const USUAL_MTU: u32 = 1500;
 
 /// The network of one instance.
 #[derive(Clone)]
@@ -155,6 +158,17 @@ impl Network {
     /// The attached pods, as found at the start and changed since.
     pub fn attached(&self) -> Vec<String> {
         self.inner.state.pods().identifiers()
+    }
+
+    /// Makes the link between the nodes, or takes it up.
+    pub(crate) async fn lay_overlay(&self) -> Result<(), NetworkError> {
+        let mtu = if self.inner.config.underlay.is_some() { crate::links::UNDERLAY_MTU } else { USUAL_MTU };
+        self.inner.links.lay_overlay(&self.inner.config, mtu).await
+    }
+
+    /// Makes these the nodes whose pods are reached, and no others.
+    pub(crate) async fn set_peers(&self, peers: &[Peer]) -> Result<(), NetworkError> {
+        self.inner.links.set_peers(&self.inner.config, peers).await
     }
 
     /// Programs one service in one atomic step. Ports of the host that it cannot have are left out and returned.

@@ -29,11 +29,25 @@ const WORKERS: usize = 2;
 /// The kernel does not tell when a program gives back a port of the host: it is tried again after this time.
 const PORT_RETRY: Duration = Duration::from_secs(15);
 
+/// What a proxy does beside its own node's part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It is the engine's, and says in the services where load balancers answer.
+    Publisher,
+    /// One of several.
+    Follower,
+}
+
 /// Runs the service proxy and the DNS server until stopped.
 ///
 /// Changes nothing before it knows all services and endpoints, so that a restart takes no backend away; then removes
 /// what no longer exists. Fails only when it cannot begin.
-pub async fn proxy(client: Client, network: Network, stop: CancellationToken) -> Result<(), NetworkError> {
+pub async fn proxy(
+    client: Client,
+    network: Network,
+    role: Role,
+    stop: CancellationToken,
+) -> Result<(), NetworkError> {
     let names = Server::listen(network.zone().clone(), network.config().dns_address).await?;
     let queue = Arc::new(Queue::new());
     let slices = Arc::new(Slices::default());
@@ -50,7 +64,7 @@ pub async fn proxy(client: Client, network: Network, stop: CancellationToken) ->
     };
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let recorder = Recorder::new(client.clone(), COMPONENT, host.trim());
-    let proxy = Arc::new(Proxy { client, network, services, slices, queue, recorder, refused: Mutex::default() });
+    let proxy = Arc::new(Proxy { client, network, services, slices, queue, recorder, role, refused: Mutex::default() });
     let work = async {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -115,6 +129,7 @@ struct Proxy {
     slices: Arc<Slices>,
     queue: Arc<Queue<String>>,
     recorder: Recorder,
+    role: Role,
     /// Services that did not get a port of the host, and what they were told.
     refused: Mutex<HashMap<String, Vec<PortConflict>>>,
 }
@@ -206,7 +221,7 @@ impl Proxy {
     ) -> Result<(), NetworkError> {
         let address = (wanted.balanced && conflicts.is_empty()).then(host_address);
         let foreign = service.spec.as_ref().is_some_and(|spec| spec.load_balancer_class.is_some());
-        if foreign || published(service) == address.into_iter().collect::<Vec<_>>() {
+        if self.role == Role::Follower || foreign || published(service) == address.into_iter().collect::<Vec<_>>() {
             return Ok(());
         }
         let ingress: Vec<_> =

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use crate::config::NetworkConfig;
+
 /// A transport protocol that services forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
@@ -74,6 +76,16 @@ impl ServiceRules {
     pub(crate) fn host_ports(&self) -> BTreeSet<(Protocol, u16)> {
         let of = |port: &ServicePort| [port.node_port, port.host_port].map(|number| (port.protocol, number));
         self.ports.iter().flat_map(of).filter_map(|(protocol, number)| Some((protocol, number?))).collect()
+    }
+
+    /// The same rules as this node has to follow them: another process than this one may be the API server.
+    pub(crate) fn toward(mut self, config: &NetworkConfig) -> Self {
+        let Some(endpoint) = config.api_endpoint else { return self };
+        let backends = self.ports.iter_mut().flat_map(|port| &mut port.backends);
+        for backend in backends.filter(|(address, _)| *address == config.api_address) {
+            *backend = (*endpoint.ip(), endpoint.port());
+        }
+        self
     }
 
     /// The same rules without the given ports on the host.

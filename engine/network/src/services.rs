@@ -84,7 +84,8 @@ impl Services {
         let conflicts = self.ports.reserve(&rules.key, &wanted);
         let refused = conflicts.iter().map(|conflict| (conflict.protocol, conflict.port)).collect();
         let key = rules.key.clone();
-        let plan = Plan::of(&rules.without_host_ports(&refused), &self.config);
+        let rules = rules.without_host_ports(&refused).toward(&self.config);
+        let plan = Plan::of(&rules, &self.config);
         self.replace(&key, plan)?;
         self.ports.keep(&key, &wanted);
         Ok(conflicts)

@@ -1,11 +1,11 @@
 //! Images that nobody runs, removed as the disk fills up.
 //!
 //! Above [`Policy::high`] percent of use, images go in the order of their last use until [`Policy::low`] is reached. What
-//! a pod of this node names or holds stays, and so does what exists nowhere else; a layer under a container stays whatever
-//! its image is called. What no name leads to any more is removed whenever there is a look, full disk or not.
+//! a pod of this node names or holds stays, and so does what exists nowhere else; a layer under a container stays, of
+//! whichever node that shares the images, and whatever its image is called. What no name leads to any more is removed whenever there is a look, full disk or not.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -73,6 +73,7 @@ struct Swept {
 
 /// Looks from time to time and after each pull, until stopped.
 pub(crate) async fn run(shared: Arc<Shared<Host>>, pods: reflector::Store<Pod>, stop: CancellationToken) {
+    let Some(beside) = shared.collects.clone() else { return };
     let mut last_used = LastUsed::new();
     loop {
         let due = tokio::select! {
@@ -83,7 +84,7 @@ pub(crate) async fn run(shared: Arc<Shared<Host>>, pods: reflector::Store<Pod>, 
         // After a pull, only a full disk is worth the look.
         let full = || Disk::of(&shared.home).is_ok_and(|disk| disk.excess(POLICY).is_some());
         if due || full() {
-            match look(&shared, &pods, std::mem::take(&mut last_used)).await {
+            match look(&shared, &pods, &beside, std::mem::take(&mut last_used)).await {
                 Ok((seen, swept)) => {
                     last_used = seen;
                     report(&shared, &swept);
@@ -97,12 +98,13 @@ pub(crate) async fn run(shared: Arc<Shared<Host>>, pods: reflector::Store<Pod>, 
 async fn look(
     shared: &Shared<Host>,
     pods: &reflector::Store<Pod>,
+    beside: &Path,
     mut last_used: LastUsed,
 ) -> Result<(LastUsed, Swept), Box<dyn std::error::Error + Send + Sync>> {
     let machine = &shared.machine;
     // In this order: an image is let go only when its container is there, and one taken from here on is young.
     let (mut images, mut layers) = machine.images.held();
-    let under = machine.runtime.layers_in_use().await?;
+    let under = machine.runtime.layers_in_use(&states(beside)?).await?;
     layers.extend(under.iter().filter_map(|path| Layers::content_at(path)));
     let (store, unpacked, home) =
         (machine.images.store().clone(), machine.images.layers().clone(), shared.home.clone());
@@ -114,6 +116,14 @@ async fn look(
         swept.map(|swept| (last_used, swept)).map_err(|error| error.to_string())
     };
     Ok(tokio::task::spawn_blocking(work).await??)
+}
+
+/// Where the further nodes below a folder keep their containers.
+fn states(beside: &Path) -> std::io::Result<Vec<PathBuf>> {
+    match std::fs::read_dir(beside) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        nodes => nodes?.map(|node| Ok(node?.path().join("pods"))).collect(),
+    }
 }
 
 fn report(shared: &Shared<Host>, swept: &Swept) {

@@ -36,6 +36,7 @@ pub(crate) struct Identity {
     pub(crate) client: kube::Client,
     pub(crate) name: String,
     pub(crate) address: IpAddr,
+    pub(crate) port: Option<u16>,
     pub(crate) pod_subnet: String,
     pub(crate) home: PathBuf,
     pub(crate) lease: Terms,
@@ -195,7 +196,7 @@ impl Identity {
             .into_iter()
             .map(|(kind, holds, fine, words)| condition(before, kind, holds, (fine, words), now))
             .collect();
-        json!({
+        let mut status = json!({
             "capacity": amounts(all),
             "allocatable": amounts(capacity::allocatable(all)),
             "conditions": conditions,
@@ -204,7 +205,11 @@ impl Identity {
                 {"type": "Hostname", "address": self.name},
             ],
             "nodeInfo": capacity::system_info(),
-        })
+        });
+        if let Some(port) = self.port {
+            status["daemonEndpoints"] = json!({"kubeletEndpoint": {"Port": port}});
+        }
+        status
     }
 
     async fn write_status(&self, status: &Value) -> Result<(), NodeError> {
@@ -287,6 +292,7 @@ mod tests {
             client,
             name: "here".to_owned(),
             address: "10.1.2.3".parse().expect("an address"),
+            port: None,
             pod_subnet: "10.73.0.0/17".to_owned(),
             home: "/".into(),
             lease: Terms::WITH_THE_API,

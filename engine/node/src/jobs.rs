@@ -47,6 +47,8 @@ pub(crate) struct Shared<M> {
     pub(crate) runs: Runs,
     /// What holds pods to the node's lease, where other nodes may get them.
     pub(crate) leash: Option<Arc<Leash>>,
+    /// Where other nodes keep their things that use the same images; none where images are not ours to remove.
+    pub(crate) collects: Option<PathBuf>,
 }
 
 impl<M: Machine> Shared<M> {

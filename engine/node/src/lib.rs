@@ -12,6 +12,7 @@ mod amount;
 mod backoff;
 mod capacity;
 mod collect;
+mod door;
 mod downward;
 mod environment;
 mod error;
@@ -65,6 +66,7 @@ use shipway_network::Network;
 use shipway_oci::{Layers, Store};
 use tokio_util::sync::CancellationToken;
 
+pub use door::serve;
 pub use error::NodeError;
 pub use ports::{ASK as DISCOVER_PORTS, FOUND as LISTENING_PORTS};
 pub use service::{Body, NodeService};
@@ -84,8 +86,12 @@ pub struct NodeConfig {
     pub pod_subnet: (Ipv4Addr, u8),
     /// The host's address as pods and other machines reach it.
     pub address: IpAddr,
+    /// The port on which it answers the API server; none in the API server's own process.
+    pub port: Option<u16>,
     /// How the node shows that it lives.
     pub lease: Lease,
+    /// Where further nodes keep their things that use the same images; none for one of them, which removes no image.
+    pub collects: Option<PathBuf>,
 }
 
 /// How a node shows that it lives: how often it says so, for how long that holds, and what happens to its pods when it
@@ -160,6 +166,7 @@ impl Node {
             client: client.clone(),
             name: config.name.clone(),
             address: config.address,
+            port: config.port,
             pod_subnet: format!("{subnet}/{length}"),
             home: config.home.clone(),
             lease: config.lease,
@@ -183,6 +190,7 @@ impl Node {
             services,
             runs,
             leash,
+            collects: config.collects,
         });
         let pods = async {
             // Variables of services must not be missing in the first containers after a start.

@@ -217,10 +217,13 @@ impl Runtime {
         Ok(format!("/proc/{}/ns/net", record.process.pid).into())
     }
 
-    /// The layers under the root filesystems of all containers that are there, whatever their state. They must stay.
-    pub async fn layers_in_use(&self) -> Result<HashSet<PathBuf>, ContainerError> {
-        let layout = self.layout.clone();
-        let read = tokio::task::spawn_blocking(move || reclaim::layers(&layout)).await;
+    /// The layers under the root filesystems of all containers that are there, whatever their state, and of those of others
+    /// that keep their state in the folders `beside`. They must stay.
+    pub async fn layers_in_use(&self, beside: &[PathBuf]) -> Result<HashSet<PathBuf>, ContainerError> {
+        let other = |state: &PathBuf| Layout { state: state.clone(), ..(*self.layout).clone() };
+        let layouts: Vec<Layout> = std::iter::once(&self.layout.state).chain(beside).map(other).collect();
+        let read = move || layouts.iter().try_fold(HashSet::new(), |all, layout| Ok(&all | &reclaim::layers(layout)?));
+        let read = tokio::task::spawn_blocking(read).await;
         read.map_err(|error| Failure::internal(format!("reading specifications: {error}")))?
             .map_err(ContainerError::io("read which layers are in use"))
     }

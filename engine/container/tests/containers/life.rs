@@ -160,15 +160,15 @@ pub(crate) async fn a_container_can_be_removed_while_it_runs(world: &World) {
 }
 
 pub(crate) async fn the_layers_under_containers_are_known_as_long_as_these_are_there(world: &World) {
-    assert!(world.runtime.layers_in_use().await.unwrap().is_empty());
+    assert!(world.runtime.layers_in_use(&[]).await.unwrap().is_empty());
     let pod = world.pod("layers").await;
     let spec = world.script("main-0", "exit 0");
     let lowers = spec.lowers.iter().cloned().collect();
     pod.start(spec).await.unwrap();
     exit(&pod, "main-0").await;
-    assert_eq!(world.runtime.layers_in_use().await.unwrap(), lowers, "it could be looked into still");
+    assert_eq!(world.runtime.layers_in_use(&[]).await.unwrap(), lowers, "it could be looked into still");
     pod.remove_container("main-0").await.unwrap();
-    assert!(world.runtime.layers_in_use().await.unwrap().is_empty());
+    assert!(world.runtime.layers_in_use(&[]).await.unwrap().is_empty());
 }
 
 pub(crate) async fn two_instances_do_not_touch_each_other(world: &World) {

@@ -283,6 +283,10 @@ pub(super) mod tests {
         let zone = Zone::new(&NetworkConfig {
             instance: "0a1b2c".to_owned(),
             pod_subnet: (Ipv4Addr::new(10, 73, 0, 0), 17),
+            cluster_subnet: (Ipv4Addr::new(10, 73, 0, 0), 17),
+            underlay: None,
+            overlay: 0x000a_1b2c,
+            api_endpoint: None,
             service_subnet: (Ipv4Addr::new(10, 73, 128, 0), 17),
             dns_address: Ipv4Addr::new(10, 73, 128, 10),
             api_address: Ipv4Addr::new(10, 73, 128, 1),

@@ -40,7 +40,7 @@ pub(crate) struct Found {
 /// The links of the host's network namespace (the one in which this was made).
 #[derive(Clone, Debug)]
 pub(crate) struct Links {
-    handle: Handle,
+    pub(super) handle: Handle,
 }
 
 impl Links {
@@ -116,7 +116,7 @@ impl Links {
         for link in links {
             let Some(name) = name_of(&link).filter(|name| config.owns_link(name)) else { continue };
             found.all.push(link.header.index);
-            if name == config.bridge() {
+            if !config.is_pod_link(name) {
                 continue;
             }
             match pod_of(&link, name) {
@@ -143,7 +143,7 @@ impl Links {
         Ok(routes.iter().filter_map(destination).collect())
     }
 
-    async fn bring_up(&self, index: u32, name: &str) -> Result<(), NetworkError> {
+    pub(super) async fn bring_up(&self, index: u32, name: &str) -> Result<(), NetworkError> {
         let up = LinkUnspec::new_with_index(index).up().build();
         self.handle.link().set(up).execute().await.map_err(NetworkError::link(format!("bring up {name}")))
     }
@@ -167,11 +167,11 @@ pub(crate) async fn remove_links(handle: &Handle, indices: &[u32], group: u32) -
     unless(libc::ENODEV, removed.map_err(NetworkError::link("delete links")))
 }
 
-fn index_of(name: &str) -> Result<u32, NetworkError> {
+pub(super) fn index_of(name: &str) -> Result<u32, NetworkError> {
     if_nametoindex(name).map_err(|errno| NetworkError::kernel(format!("find the link {name}"))(errno.into()))
 }
 
-fn unless(errno: i32, result: Result<(), NetworkError>) -> Result<(), NetworkError> {
+pub(super) fn unless(errno: i32, result: Result<(), NetworkError>) -> Result<(), NetworkError> {
     match result {
         Err(error) if error.errno() == Some(errno) => Ok(()),
         other => other,

@@ -3,14 +3,18 @@
 mod apart;
 mod host;
 mod inside;
+mod overlay;
 mod pool;
 mod setting;
+mod underlay;
 
 pub(crate) use apart::{Namespace, apart};
 pub(crate) use host::{Links, PodLink, remove_links};
 pub(crate) use inside::configure;
+pub(crate) use overlay::Peer;
 pub(crate) use pool::{Claim, Pods};
 pub(crate) use setting::forward_packets;
+pub(crate) use underlay::{MTU as UNDERLAY_MTU, configure_uplink};
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 

@@ -166,6 +166,16 @@ fn lay_sources(commands: &mut Commands<'_>, config: &NetworkConfig) {
     let chain = "sources";
     let link = config.bridge();
     let from_api = || vec![set_address(config.api_address), Expression::Source { address: 0 }];
+    let cluster = |inside| in_subnet(Field::Source, config.cluster_subnet, inside);
+    // What did not come from a pod goes to other nodes under the name of this one, or its answers would not come back here.
+    let to_nodes = matches(Field::OutputLink, format!("{}\0", config.overlay_link()).as_bytes());
+    let from_node = vec![set_address(config.overlay_address()), Expression::Source { address: 0 }];
+    rule(commands, chain, &[to_nodes, cluster(false), from_node]);
+    if let Some(underlay) = config.underlay {
+        // To a node itself a pod comes as its own node does: there is no other way back.
+        let (to_node, not_node) = (in_subnet(Field::Destination, underlay, true), in_subnet(Field::Source, underlay, false));
+        rule(commands, chain, &[to_node, cluster(true), not_node, vec![Expression::Masquerade]]);
+    }
     let to_pod = matches(Field::OutputLink, link.as_bytes());
     rule(commands, chain, &[to_pod, in_subnet(Field::Source, LOOPBACK, true), from_api()]);
     let pair = vec![
@@ -176,8 +186,8 @@ fn lay_sources(commands: &mut Commands<'_>, config: &NetworkConfig) {
     rule(commands, chain, &[pair, from_api()]);
     let outside = || differs(Field::OutputLink, link.as_bytes());
     let masquerade = || vec![Expression::Masquerade];
-    let from_pod = in_subnet(Field::Source, config.pod_subnet, true);
-    let beyond_pods = in_subnet(Field::Destination, config.pod_subnet, false);
+    let from_pod = cluster(true);
+    let beyond_pods = in_subnet(Field::Destination, config.cluster_subnet, false);
     let beyond_services = in_subnet(Field::Destination, config.service_subnet, false);
     rule(commands, chain, &[outside(), from_pod, beyond_pods, beyond_services, masquerade()]);
     let from_bridge = in_subnet(Field::Source, config.service_subnet, true);

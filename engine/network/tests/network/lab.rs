@@ -41,6 +41,10 @@ pub(crate) fn config(instance: &str, second_byte: u8) -> NetworkConfig {
     NetworkConfig {
         instance: instance.to_owned(),
         pod_subnet: (Ipv4Addr::new(10, second_byte, 0, 0), 17),
+        cluster_subnet: (Ipv4Addr::new(10, second_byte, 0, 0), 17),
+        underlay: None,
+        overlay: 0x000a_1b2c,
+        api_endpoint: None,
         service_subnet: (Ipv4Addr::new(10, second_byte, 128, 0), 17),
         dns_address: Ipv4Addr::new(10, second_byte, 128, 10),
         api_address: Ipv4Addr::new(10, second_byte, 128, 1),

@@ -14,7 +14,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use kube::client::Body;
 use serde_json::{Value, json};
-use shipway_network::{Network, proxy};
+use shipway_network::{Network, Role, proxy};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -163,7 +163,7 @@ fn what_the_api_says_becomes_true_in_the_kernel_and_in_dns() {
         api.put(SERVICES, service("web", SERVICE, 80));
         api.put(SLICES, slice("web", &[address]));
         let stop = CancellationToken::new();
-        let running = tokio::spawn(proxy(api.client(), network.clone(), stop.clone()));
+        let running = tokio::spawn(proxy(api.client(), network.clone(), Role::Publisher, stop.clone()));
 
         until("the service answers", || async { ask_from_host(SERVICE, 80).await.is_ok() }).await;
         assert!(ask_from_host(stale, 80).await.is_err());
@@ -196,7 +196,7 @@ fn a_port_that_is_taken_is_told_and_handed_over_when_it_is_free() {
         api.put(SERVICES, service("busy", SERVICE, 8088));
         api.put(SERVICES, service("first", Ipv4Addr::new(10, 73, 128, 21), 80));
         let stop = CancellationToken::new();
-        let running = tokio::spawn(proxy(api.client(), network.clone(), stop.clone()));
+        let running = tokio::spawn(proxy(api.client(), network.clone(), Role::Publisher, stop.clone()));
         let told = |about: &'static str| {
             let state = api.state.lock().unwrap();
             state.events.iter().any(|event| {

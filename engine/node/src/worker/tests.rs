@@ -43,6 +43,7 @@ fn shared(machine: Imagined, client: kube::Client, home: &Path) -> Arc<Shared<Im
         services,
         runs: Runs::default(),
         leash: None,
+        collects: None,
     })
 }
 
