@@ -70,5 +70,5 @@ fn cgroups(name: &str) -> Vec<PathBuf> {
 /// The tables of that name. The kernel lists them over netlink only, so this asks the crate that speaks it.
 fn tables(name: &str) -> Result<Vec<String>> {
     let remains = shipway_network::remains().context("cannot list the tables of the packet filter")?;
-    Ok(remains.tables.into_iter().filter(|table| table == name).collect())
+    Ok(remains.tables.into_iter().filter(|table| table.starts_with(name)).collect())
 }

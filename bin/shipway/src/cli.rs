@@ -63,7 +63,9 @@ pub(crate) enum Command {
     )]
     Images(ImagesArgs),
     /// Further nodes of this machine: adds and removes them, and lets them fail.
-    #[command(after_help = "Examples:\n  shipway node add node-2\n  shipway node kill node-2 && shipway node heal node-2")]
+    #[command(
+        after_help = "Examples:\n  shipway node add node-2\n  shipway node kill node-2 && shipway node heal node-2"
+    )]
     Node {
         #[command(subcommand)]
         command: NodeCommand,

@@ -20,7 +20,7 @@ use shipway_apiserver::pki::{Authority, FrontProxy, KeyPairPem, NodeCaller, Toke
 use shipway_apiserver::{ApiServer, Config, Identity};
 use shipway_container::Runtime;
 use shipway_driver::{Meters, Shared, slim};
-use shipway_network::{Network, Role};
+use shipway_network::{Network, Proxying, Role};
 use shipway_node::{Lease, Node, NodeConfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -202,23 +202,19 @@ impl Engine {
         Client::new(self.api.in_process(identity), "default")
     }
 
-    fn run_parts(
-        &mut self,
-        authority: Authority,
-        runtime: Runtime,
-        meters: &Meters,
-    ) -> Result<()> {
+    fn run_parts(&mut self, authority: Authority, runtime: Runtime, meters: &Meters) -> Result<()> {
         let (home, instance, network) = (self.home.clone(), self.instance.clone(), self.network.clone());
         let (pods, watching) = Shared::new(Api::all(self.client(Identity::scheduler())), slim, self.stop.clone());
         self.spawn("cache of pods", watching.map(Ok::<(), Infallible>));
         let client = |name: &str| self.client(Identity::controller(name));
         let controlling = shipway_controllers::run(client, &pods, lent(authority), meters, self.stop.clone());
         self.spawn("controllers", controlling.map(Ok::<(), Infallible>));
-        let scheduling = shipway_scheduler::run(self.client(Identity::scheduler()), pods, self.stop.clone());
+        let scheduling = shipway_scheduler::run(self.client(Identity::scheduler()), pods.clone(), self.stop.clone());
         self.spawn("scheduler", scheduling.map(Ok::<(), Infallible>));
-        let proxy = self.client(Identity::controller("service-proxy"));
-        self.spawn("service proxy", shipway_network::proxy(proxy, network.clone(), Role::Publisher, self.stop.clone()));
         let name = node_name();
+        let client = self.client(Identity::controller("service-proxy"));
+        let proxying = Proxying { client, network: network.clone(), pods, role: Role::Publisher, node: name.clone() };
+        self.spawn("service proxy", shipway_network::proxy(proxying, self.stop.clone()));
         let images = shipway_oci::Store::open(&home.path("content")).context("cannot open the image store")?;
         let config = NodeConfig {
             name: name.clone(),

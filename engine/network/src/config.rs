@@ -69,6 +69,11 @@ impl NetworkConfig {
         (index != 0 && index != u8::MAX).then(|| Ipv4Addr::from(u32::from(first(underlay)) + u32::from(index)))
     }
 
+    /// The name of the nftables table that network policies are in, while there are any.
+    pub(crate) fn policy_table(&self) -> String {
+        format!("shipway-{}-policies", self.instance)
+    }
+
     /// The addresses that the instance itself answers on.
     pub(crate) fn own_addresses(&self) -> [Ipv4Addr; 2] {
         [self.dns_address, self.api_address]

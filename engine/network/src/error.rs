@@ -65,6 +65,12 @@ pub enum NetworkError {
         /// The identifier as given.
         uid: String,
     },
+    /// The policies about a pod were not in the kernel in time.
+    #[error("the network policies about the pod {uid} could not be enforced in time; it is tried again")]
+    Unguarded {
+        /// The pod's identifier.
+        uid: String,
+    },
     /// The configuration contradicts itself.
     #[error("network configuration: {0}")]
     Config(String),

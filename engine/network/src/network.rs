@@ -14,7 +14,8 @@ use crate::NetworkError;
 use crate::config::NetworkConfig;
 use crate::dns::Zone;
 use crate::links::{Claim, Links, Namespace, Peer, PodLink, Pods, apart, configure, forward_packets, remove_links};
-use crate::nft::Table;
+use crate::nft::{Filter, Table};
+use crate::policy::Guard;
 use crate::ports::PortConflict;
 use crate::rules::ServiceRules;
 use crate::services::{Backends, Services};
@@ -38,6 +39,7 @@ struct Inner {
     links: Links,
     state: Arc<State>,
     zone: Arc<Zone>,
+    guard: Guard,
     /// Pods whose links are to be deleted. The task behind it ends when this is dropped.
     leaving: mpsc::Sender<Arc<Claim>>,
 }
@@ -83,7 +85,7 @@ impl Network {
         let (leaving, left) = mpsc::channel(LEAVING);
         tokio::spawn(delete_leaving(left, state.clone(), config.clone()));
         let zone = Arc::new(Zone::new(&config));
-        Ok(Self { inner: Arc::new(Inner { config, links, state, zone, leaving }) })
+        Ok(Self { inner: Arc::new(Inner { config, links, state, zone, guard: Guard::default(), leaving }) })
     }
 
     /// The configuration it was opened with.
@@ -91,12 +93,17 @@ impl Network {
         &self.inner.config
     }
 
+    pub(crate) fn guard(&self) -> &Guard {
+        &self.inner.guard
+    }
+
     /// The names that the DNS server answers for.
     pub fn zone(&self) -> &Arc<Zone> {
         &self.inner.zone
     }
 
-    /// Connects a pod: `eth0` inside the network namespace, an address, routes on both sides. Returns the address.
+    /// Connects a pod: `eth0` inside the network namespace, an address, routes on both sides. Returns the address, once
+    /// the network policies about the pod are in the kernel.
     ///
     /// The same pod in the same namespace: renews what is missing and returns the same address. The same pod in another
     /// namespace: the old link goes, the address stays.
@@ -110,6 +117,10 @@ impl Network {
         let laid = {
             let _guard = claim.busy.lock().await;
             self.lay(uid, &claim, &Namespace { file, path: namespace.to_owned() }).await
+        };
+        let laid = match laid {
+            Ok(()) => self.inner.guard.admit(uid, claim.address).await,
+            failed => failed,
         };
         match laid {
             Ok(()) => Ok(claim.address),
@@ -204,6 +215,7 @@ impl Network {
     pub async fn teardown(config: &NetworkConfig) -> Result<(), NetworkError> {
         config.check()?;
         Table::new(config)?.delete()?;
+        Filter::new(config)?.delete()?;
         let (found, owned) = (config.clone(), config.clone());
         let links = apart(None, move |handle| async move { Links::new(handle).find(&found).await }).await?;
         delete(links.all, &owned).await

@@ -154,8 +154,10 @@ mod tests {
     use super::*;
 
     fn node(subnet: &str, address: &str) -> Node {
-        let status = json!({"addresses": [{"type": "Hostname", "address": "n"}, {"type": "InternalIP", "address": address}]});
-        serde_json::from_value(json!({"metadata": {"name": "n"}, "spec": {"podCIDR": subnet}, "status": status})).unwrap()
+        let status =
+            json!({"addresses": [{"type": "Hostname", "address": "n"}, {"type": "InternalIP", "address": address}]});
+        serde_json::from_value(json!({"metadata": {"name": "n"}, "spec": {"podCIDR": subnet}, "status": status}))
+            .unwrap()
     }
 
     fn config() -> NetworkConfig {
@@ -185,7 +187,8 @@ mod tests {
 
     #[test]
     fn a_node_is_reached_where_it_says_and_only_for_pods_of_the_cluster() {
-        let at = |subnet: &str, address: &str| peer(&node(subnet, address), &config()).map(|peer| peer.address.to_string());
+        let at =
+            |subnet: &str, address: &str| peer(&node(subnet, address), &config()).map(|peer| peer.address.to_string());
         assert_eq!(at("10.73.64.0/24", "10.73.127.2").as_deref(), Some("10.73.127.2"));
         assert_eq!(at("10.73.64.0/24", "127.0.0.1").as_deref(), Some("10.73.127.1"));
         assert_eq!(at("10.9.0.0/24", "10.73.127.2"), None);

@@ -6,21 +6,21 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ObjectReference, Service};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use shipway_driver::{Change, EventKind, Queue, Recorder, cached, drive};
+use shipway_driver::{Change, EventKind, Queue, Recorder, Shared, cached, drive};
 use tokio_util::sync::CancellationToken;
 
 use crate::dns::Server;
 use crate::links::host_address;
 use crate::ports::PortConflict;
 use crate::records::{Wanted, key, wanted};
-use crate::{Network, NetworkError};
+use crate::{Network, NetworkError, policy};
 
 const COMPONENT: &str = "service-proxy";
 /// The label that ties an endpoint slice to its service.
@@ -38,14 +38,41 @@ pub enum Role {
     Follower,
 }
 
-/// Runs the service proxy and the DNS server until stopped.
+/// What the proxy of one node works with.
+pub struct Proxying {
+    /// Asks the API, with leave to do what the role of the service proxy allows.
+    pub client: Client,
+    /// The node's network.
+    pub network: Network,
+    /// All pods of the cluster.
+    pub pods: Shared<Pod>,
+    /// What it does beside its own node's part.
+    pub role: Role,
+    /// The name of the node.
+    pub node: String,
+}
+
+/// Runs the service proxy, the DNS server and the enforcement of network policies until stopped.
 ///
-/// Changes nothing before it knows all services and endpoints, so that a restart takes no backend away; then removes
-/// what no longer exists. Fails only when it cannot begin.
-pub async fn proxy(
+/// Changes nothing before it knows all services, endpoints and policies, so that a restart takes no backend away and opens
+/// nothing; then removes what no longer exists. From this call on pods that are attached wait for the policies about them.
+/// Fails only when it cannot begin.
+pub fn proxy(with: Proxying, stop: CancellationToken) -> impl Future<Output = Result<(), NetworkError>> + Send {
+    let arrivals = with.network.guard().learn();
+    async move {
+        let taken = || NetworkError::Config("another proxy works on this network".to_owned());
+        let Proxying { client, network, pods, role, node } = with;
+        let enforcing =
+            policy::enforce(client.clone(), network.clone(), pods, arrivals.ok_or_else(taken)?, stop.clone());
+        tokio::try_join!(serve(client, network, role, node, stop), enforcing).map(|_| ())
+    }
+}
+
+async fn serve(
     client: Client,
     network: Network,
     role: Role,
+    _node: String,
     stop: CancellationToken,
 ) -> Result<(), NetworkError> {
     let names = Server::listen(network.zone().clone(), network.config().dns_address).await?;

@@ -181,7 +181,8 @@ pub(crate) async fn settle(home: &Home, names: &[String]) -> Result<()> {
         async move {
             let ready = |node: Option<&Node>| node.is_some_and(is_ready);
             let waited = tokio::time::timeout(PATIENCE, await_condition(nodes, name, ready)).await;
-            let log = || format!("node {name} is not ready after {PATIENCE:?}; see {}", home.nodes().join(name).display());
+            let log =
+                || format!("node {name} is not ready after {PATIENCE:?}; see {}", home.nodes().join(name).display());
             waited.with_context(log)?.map(drop).map_err(anyhow::Error::from)
         }
     });

@@ -1,6 +1,7 @@
 //! The process of a further node: the same node, network and service proxy as the engine's, with the API at the other end of
 //! a TLS connection.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddrV4};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -15,7 +16,8 @@ use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use serde_json::json;
 use shipway_container::{Layout, Runtime};
-use shipway_network::{Network, NetworkConfig, Role, Subnet, parse_subnet};
+use shipway_driver::{Shared, slim};
+use shipway_network::{Network, NetworkConfig, Proxying, Role, Subnet, parse_subnet};
 use shipway_node::{Lease, Node, NodeConfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -96,8 +98,12 @@ impl Parts {
         let (images, layers) = facts.images;
         let images = shipway_oci::Store::open(&images).context("cannot open the image store")?;
         let layers = shipway_oci::Layers::open(&layers).context("cannot open the folder of layers")?;
-        let (proxy, overlay) = (network.clone(), network.clone());
-        self.spawn("service proxy", shipway_network::proxy(client.clone(), proxy, Role::Follower, self.stop.clone()));
+        let overlay = network.clone();
+        let (pods, watching) = Shared::new(Api::all(client.clone()), slim, self.stop.clone());
+        self.spawn("cache of pods", watching.map(Ok::<(), Infallible>));
+        let (asking, role, node) = (client.clone(), Role::Follower, facts.name.clone());
+        let proxying = Proxying { client: asking, network: network.clone(), pods, role, node };
+        self.spawn("service proxy", shipway_network::proxy(proxying, self.stop.clone()));
         let (asking, own, stop) = (client.clone(), facts.name.clone(), self.stop.clone());
         let overlay = async move { shipway_network::overlay(asking, overlay, &own, false, stop).await };
         self.spawn("overlay", overlay);

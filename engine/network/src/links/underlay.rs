@@ -68,7 +68,9 @@ impl Links {
 }
 
 fn host_of(config: &NetworkConfig) -> Result<Ipv4Addr, NetworkError> {
-    config.node_address(1).ok_or_else(|| NetworkError::Config("there is no network for the nodes' own addresses".into()))
+    config
+        .node_address(1)
+        .ok_or_else(|| NetworkError::Config("there is no network for the nodes' own addresses".into()))
 }
 
 /// Gives the node's end of the uplink its address and the way to everywhere.

@@ -7,7 +7,8 @@
 
 use super::commands::{Commands, Hook, Key};
 use super::expression::{
-    Expression, Field, Verdict, differs, in_subnet, load_address_key, load_port_key, matches, set_address, to_this_host,
+    Expression, Field, Verdict, differs, in_set, in_subnet, load_address_key, load_port_key, matches,
+    of_known_connections, set_address, to_this_host,
 };
 use crate::config::NetworkConfig;
 
@@ -138,24 +139,17 @@ fn lay_ports(commands: &mut Commands<'_>) {
 }
 
 fn lay_refusals(commands: &mut Commands<'_>, config: &NetworkConfig) {
-    const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
     for chain in ["refuse-in", "refuse-forward", "refuse-out"] {
         rule(commands, chain, &[vec![Expression::End(Verdict::Jump(REFUSE))]]);
     }
-    let known = vec![
-        Expression::Load(Field::State, 0),
-        Expression::Mask { register: 0, bits: ESTABLISHED_OR_RELATED.to_ne_bytes() },
-        Expression::Compare { register: 0, equal: false, bytes: vec![0; 4] },
-        Expression::End(Verdict::Return),
-    ];
-    rule(commands, REFUSE, &[known]);
+    rule(commands, REFUSE, &[of_known_connections(), vec![Expression::End(Verdict::Return)]]);
     let reject = || vec![Expression::End(Verdict::Goto(REJECT.to_owned()))];
     let mut unclaimed = in_subnet(Field::Destination, config.service_subnet, true);
     for own in config.own_addresses() {
         unclaimed.extend(differs(Field::Destination, &own.octets()));
     }
     rule(commands, REFUSE, &[unclaimed, reject()]);
-    let dead = |collection: Collection| vec![Expression::InSet { set: collection.name(), register: 0 }];
+    let dead = |collection: Collection| vec![in_set(collection.name())];
     rule(commands, REFUSE, &[load_address_key(), dead(Collection::DeadServices), reject()]);
     rule(commands, REFUSE, &[to_this_host(), load_port_key(), dead(Collection::DeadPorts), reject()]);
     rule(commands, REJECT, &[matches(Field::Transport, &[6]), vec![Expression::Reset]]);
@@ -173,7 +167,8 @@ fn lay_sources(commands: &mut Commands<'_>, config: &NetworkConfig) {
     rule(commands, chain, &[to_nodes, cluster(false), from_node]);
     if let Some(underlay) = config.underlay {
         // To a node itself a pod comes as its own node does: there is no other way back.
-        let (to_node, not_node) = (in_subnet(Field::Destination, underlay, true), in_subnet(Field::Source, underlay, false));
+        let (to_node, not_node) =
+            (in_subnet(Field::Destination, underlay, true), in_subnet(Field::Source, underlay, false));
         rule(commands, chain, &[to_node, cluster(true), not_node, vec![Expression::Masquerade]]);
     }
     let to_pod = matches(Field::OutputLink, link.as_bytes());
@@ -181,7 +176,7 @@ fn lay_sources(commands: &mut Commands<'_>, config: &NetworkConfig) {
     let pair = vec![
         Expression::Load(Field::Source, 0),
         Expression::Load(Field::Destination, 1),
-        Expression::InSet { set: Collection::Hairpins.name(), register: 0 },
+        in_set(Collection::Hairpins.name()),
     ];
     rule(commands, chain, &[pair, from_api()]);
     let outside = || differs(Field::OutputLink, link.as_bytes());

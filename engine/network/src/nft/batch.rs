@@ -32,6 +32,7 @@ pub(crate) enum Kind {
     NewRule = 6,
     DeleteRule = 8,
     NewSet = 9,
+    DeleteSet = 11,
     NewElement = 12,
     GetElement = 13,
     DeleteElement = 14,

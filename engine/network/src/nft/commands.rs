@@ -10,7 +10,10 @@ const ELEMENTS_A_MESSAGE: usize = 150;
 
 const ANONYMOUS: u32 = 0x1;
 const CONSTANT: u32 = 0x2;
+const INTERVAL: u32 = 0x4;
 const MAP: u32 = 0x8;
+/// `NFT_SET_ELEM_INTERVAL_END`: the element is the first that is no longer in.
+const INTERVAL_END: u32 = 0x1;
 const VERDICT: u32 = 0xffff_ff00;
 
 const TYPE_INTEGER: u32 = 4;
@@ -27,6 +30,10 @@ pub(crate) enum Key {
     Port,
     /// Two addresses.
     Pair,
+    /// An address.
+    Address,
+    /// The number of a port.
+    Number,
 }
 
 impl Key {
@@ -35,7 +42,19 @@ impl Key {
             Self::AddressPort => ((TYPE_ADDRESS << 6 | TYPE_PROTOCOL) << 6 | TYPE_PORT, 12),
             Self::Port => (TYPE_PROTOCOL << 6 | TYPE_PORT, 8),
             Self::Pair => (TYPE_ADDRESS << 6 | TYPE_ADDRESS, 8),
+            Self::Address => (TYPE_ADDRESS, 4),
+            Self::Number => (TYPE_PORT, 2),
         }
+    }
+
+    /// The last bytes of a number, as many as a key of this kind has.
+    fn bytes_of(self, number: u32) -> Vec<u8> {
+        let bytes = number.to_be_bytes();
+        if self == Self::Number { bytes[2..].to_vec() } else { bytes.to_vec() }
+    }
+
+    fn greatest(self) -> u32 {
+        if self == Self::Number { u32::from(u16::MAX) } else { u32::MAX }
     }
 }
 
@@ -189,6 +208,43 @@ impl<'a> Commands<'a> {
             });
         }
         (name.to_owned(), id)
+    }
+
+    /// Makes an unnamed set of ranges, in order and apart; it lives as long as the rule that uses it. Returns the name and
+    /// the id by which a rule of the same batch refers to it.
+    pub(crate) fn add_ranges(&mut self, key: Key, ranges: &[(u32, u32)]) -> (String, u32) {
+        let (table, id, name) = (self.table, self.set_id(), "__set%d");
+        let (kind, length) = key.kind_and_length();
+        self.batch.push(Kind::NewSet, CREATE, |message| {
+            message.text(1, table);
+            message.text(2, name);
+            message.number(3, ANONYMOUS | CONSTANT | INTERVAL);
+            message.number(4, kind);
+            message.number(5, length);
+            message.number(10, id);
+        });
+        let begin = ranges.iter().map(|(first, _)| (*first, false));
+        let ends = ranges.iter().filter(|(_, last)| *last < key.greatest()).map(|(_, last)| (last + 1, true));
+        let mut marks: Vec<(u32, bool)> = begin.chain(ends).collect();
+        marks.sort_unstable();
+        for part in marks.chunks(ELEMENTS_A_MESSAGE) {
+            self.elements(Kind::NewElement, CREATE, name, Some(id), part.len(), |at, element| {
+                element.nest(1, |value| value.bytes(1, &key.bytes_of(part[at].0)));
+                if part[at].1 {
+                    element.number(3, INTERVAL_END);
+                }
+            });
+        }
+        (name.to_owned(), id)
+    }
+
+    /// Deletes a set that no rule uses any more, with its elements.
+    pub(crate) fn delete_set(&mut self, name: &str) {
+        let table = self.table;
+        self.batch.push(Kind::DeleteSet, 0, |message| {
+            message.text(1, table);
+            message.text(2, name);
+        });
     }
 
     /// Adds elements: a key, and for a map the chain to go to.

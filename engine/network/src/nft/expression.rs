@@ -12,6 +12,9 @@ const LIST_ELEMENT: u16 = 1;
 const FIRST_REGISTER: u32 = 8;
 const VERDICT_REGISTER: u32 = 0;
 const CONNTRACK_STATE: u32 = 0;
+/// Codes of ICMP's `destination unreachable` (RFC 1812, section 5.2.7.1).
+const PORT_UNREACHABLE: u8 = 3;
+const PROHIBITED: u8 = 13;
 
 /// A part of the packet or of its surroundings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +35,7 @@ pub(crate) enum Field {
 /// What becomes of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
+    Accept,
     Drop,
     Return,
     Jump(&'static str),
@@ -47,8 +51,8 @@ pub(crate) enum Expression {
     Compare { register: u32, equal: bool, bytes: Vec<u8> },
     /// Keeps only these bits of a 4-byte register.
     Mask { register: u32, bits: [u8; 4] },
-    /// Goes on when the key at the register is in the set.
-    InSet { set: &'static str, register: u32 },
+    /// Goes on when the key at the register is in the set; one made in the same batch has an id.
+    InSet { set: String, id: Option<u32>, register: u32 },
     /// Follows the verdict that the map has for the key at the register.
     Follow { map: &'static str, register: u32 },
     /// Replaces the key at the register by what the map, made in the same batch, has for it.
@@ -69,6 +73,8 @@ pub(crate) enum Expression {
     Reset,
     /// Tells the sender that nobody is at this port.
     Unreachable,
+    /// Tells the sender that it may not.
+    Prohibited,
     /// Ends the rule.
     End(Verdict),
 }
@@ -88,7 +94,7 @@ impl Expression {
             Self::Hash { .. } => "hash",
             Self::Destination { .. } | Self::Source { .. } => "nat",
             Self::Masquerade => "masq",
-            Self::Reset | Self::Unreachable => "reject",
+            Self::Reset | Self::Unreachable | Self::Prohibited => "reject",
         }
     }
 
@@ -115,9 +121,12 @@ impl Expression {
                 data.nest(4, |value| value.bytes(1, bits));
                 data.nest(5, |value| value.bytes(1, &[0; 4]));
             }
-            Self::InSet { set, register: from } => {
+            Self::InSet { set, id, register: from } => {
                 data.text(1, set);
                 data.number(2, register(*from));
+                if let Some(id) = id {
+                    data.number(4, *id);
+                }
             }
             Self::Follow { map, register: from } => {
                 data.text(1, map);
@@ -163,7 +172,11 @@ impl Expression {
             Self::Reset => data.number(1, 1),
             Self::Unreachable => {
                 data.number(1, 0);
-                data.bytes(2, &[3]);
+                data.bytes(2, &[PORT_UNREACHABLE]);
+            }
+            Self::Prohibited => {
+                data.number(1, 0);
+                data.bytes(2, &[PROHIBITED]);
             }
             _ => unreachable!("encode_data handles every other expression"),
         }
@@ -174,6 +187,7 @@ impl Verdict {
     /// Appends the verdict as the data of an expression or of a map's element.
     pub(crate) fn encode(&self, data: &mut Attributes<'_>) {
         let (code, chain): (i32, _) = match self {
+            Self::Accept => (1, None),
             Self::Drop => (0, None),
             Self::Return => (-5, None),
             Self::Jump(chain) => (-3, Some(*chain)),
@@ -246,6 +260,21 @@ pub(crate) fn in_subnet(field: Field, subnet: Subnet, inside: bool) -> Vec<Expre
         Expression::Load(field, 0),
         Expression::Mask { register: 0, bits: mask(subnet.1).to_be_bytes() },
         Expression::Compare { register: 0, equal: inside, bytes: network.to_be_bytes().to_vec() },
+    ]
+}
+
+/// Goes on when the key at the first register is in a set of the table.
+pub(crate) fn in_set(set: &str) -> Expression {
+    Expression::InSet { set: set.to_owned(), id: None, register: 0 }
+}
+
+/// Steps that go on for packets of connections that are known, and what belongs to them.
+pub(crate) fn of_known_connections() -> Vec<Expression> {
+    const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
+    vec![
+        Expression::Load(Field::State, 0),
+        Expression::Mask { register: 0, bits: ESTABLISHED_OR_RELATED.to_ne_bytes() },
+        Expression::Compare { register: 0, equal: false, bytes: vec![0; 4] },
     ]
 }
 

@@ -8,12 +8,14 @@ mod base;
 mod batch;
 mod commands;
 mod expression;
+mod filter;
 mod plan;
 mod socket;
 mod table;
 
 use std::io;
 
+pub(crate) use filter::Filter;
 pub(crate) use plan::{ElementKey, Plan};
 pub(crate) use table::Table;
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
+mod api;
 mod in_kernel;
 mod lab;
+mod policies;
 mod proxying;
