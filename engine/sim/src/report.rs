@@ -50,7 +50,8 @@ impl Report {
         println!("seeds              {:>12}", self.done.len());
         println!("broken             {:>12}", self.broken().count());
         println!("virtual hours      {:>12.1}", seconds / 3600.0);
-        println!("virtual per real   {:>12.0}", seconds / real.max(f64::MIN_POSITIVE));
+        println!("virtual per real   {:>12.0}", seconds / self.began.elapsed().as_secs_f64());
+        println!("  of one process   {:>12.0}", seconds / real.max(f64::MIN_POSITIVE));
         println!("changes            {:>12}", sum(|outcome| outcome.changes));
         println!("faults             {:>12}", sum(|outcome| outcome.faults));
         println!("commits            {:>12}", sum(|outcome| outcome.revision));

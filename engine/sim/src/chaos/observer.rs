@@ -292,7 +292,8 @@ impl Model {
     fn created(&mut self, key: &str, pod: &Pod) {
         let Some(root) = self.roots(pod).into_iter().next() else { return };
         let Some(most) = self.recently(&root, |object| object.spec.most()).into_iter().max() else { return };
-        let there = self.counted(&root, Pod::is_live);
+        // A set in order takes pods away only while those before are well: what counts is which it makes.
+        let there = pod.ordinal().map_or_else(|| self.counted(&root, Pod::is_live), |ordinal| ordinal + 1);
         if there > most.saturating_add(self.slack()) && self.is_there(&root) {
             let (kind, name) = self.named(&root);
             let what = format!("with pod {key} {kind} {name} has {there} pods, and at most {most} were asked for");

@@ -64,7 +64,9 @@ async fn compare(cluster: &Cluster, name: &str, wanted: &Value, pods: &[Pod]) ->
     let own = own.filter(|pod| kind != Kind::Job || !is_failed(pod));
     let (good, other): (Vec<&Pod>, Vec<&Pod>) = own.partition(|pod| is_good(kind, wanted, pod));
     let mut missing = Vec::new();
-    if good.len() as u64 != count || !other.is_empty() {
+    // Pods that are done may be deleted; how many there were says the job.
+    let few = kind != Kind::Job && (good.len() as u64) < count;
+    if few || good.len() as u64 > count || !other.is_empty() {
         let (good, other) = (good.len(), other.len());
         missing.push(format!("{name} has {good} good pods and {other} others, {count} were asked for"));
     }

@@ -58,6 +58,12 @@ pub(super) struct Condition {
 }
 
 impl Pod {
+    /// Its number, if it is one of a set in order.
+    pub(super) fn ordinal(&self) -> Option<i64> {
+        self.metadata.controller().filter(|owner| owner.kind == "StatefulSet")?;
+        self.metadata.name.rsplit_once('-')?.1.parse().ok()
+    }
+
     pub(super) fn is_finished(&self) -> bool {
         matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
     }

@@ -174,6 +174,7 @@ impl Sandbox {
     /// All containers die at this moment.
     pub(super) fn kill(&mut self) {
         self.containers.iter_mut().for_each(|it| it.end(137));
+        self.end_runs(Instant::now());
     }
 
     fn expire(&mut self, now: Instant) {
