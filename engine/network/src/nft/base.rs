@@ -162,10 +162,11 @@ fn lay_sources(commands: &mut Commands<'_>, config: &NetworkConfig) {
     let from_api = || vec![set_address(config.api_address), Expression::Source { address: 0 }];
     let cluster = |inside| in_subnet(Field::Source, config.cluster_subnet, inside);
     // What did not come from a pod goes to other nodes under the name of this one, or its answers would not come back here.
-    let to_nodes = matches(Field::OutputLink, format!("{}\0", config.overlay_link()).as_bytes());
-    let from_node = vec![set_address(config.overlay_address()), Expression::Source { address: 0 }];
-    rule(commands, chain, &[to_nodes, cluster(false), from_node]);
+    let to_nodes = || matches(Field::OutputLink, format!("{}\0", config.overlay_link()).as_bytes());
+    let from_node = || vec![set_address(config.overlay_address()), Expression::Source { address: 0 }];
+    rule(commands, chain, &[to_nodes(), cluster(false), from_node()]);
     if let Some(underlay) = config.underlay {
+        rule(commands, chain, &[to_nodes(), in_subnet(Field::Source, underlay, true), from_node()]);
         // To a node itself a pod comes as its own node does: there is no other way back.
         let (to_node, not_node) =
             (in_subnet(Field::Destination, underlay, true), in_subnet(Field::Source, underlay, false));
