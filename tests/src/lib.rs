@@ -4,6 +4,7 @@
 mod http;
 mod images;
 mod known;
+mod nodes;
 mod residue;
 
 use std::io::{ErrorKind, Write};
@@ -21,6 +22,7 @@ use tempfile::TempDir;
 pub use http::{Loop, get};
 pub use images::Image;
 pub use known::Known;
+pub use nodes::{Held, command_line, pids};
 pub use residue::Residue;
 pub use rustix::process::Signal;
 

@@ -60,11 +60,16 @@ fn processes() -> Result<Vec<String>> {
         .collect())
 }
 
-/// The cgroups of that name in every hierarchy.
+/// The cgroups whose names begin so, those of further nodes among them, in every hierarchy.
 fn cgroups(name: &str) -> Vec<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
-    let hierarchies = std::fs::read_dir(root).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
-    hierarchies.chain([root.to_owned()]).map(|hierarchy| hierarchy.join(name)).filter(|path| path.exists()).collect()
+    let below = |folder: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+        entries.map(|entry| entry.path()).collect()
+    };
+    let ours = |path: &PathBuf| path.file_name().is_some_and(|own| own.to_string_lossy().starts_with(name));
+    let hierarchies = below(root).into_iter().chain([root.to_owned()]);
+    hierarchies.flat_map(|hierarchy| below(&hierarchy)).filter(ours).collect()
 }
 
 /// The tables of that name. The kernel lists them over netlink only, so this asks the crate that speaks it.

@@ -1,4 +1,4 @@
-//! The project's own chores: `cargo xtask tidy | test | keys | cost | fuzz | sim | clients`.
+//! The project's own chores: `cargo xtask tidy | test | keys | cost | fuzz | sim | storm | clients`.
 
 mod clients;
 mod cost;
@@ -20,6 +20,7 @@ const USAGE: &str = "usage: cargo xtask <verb>
           or guided by coverage: --guided TARGET [OPTION OF LIBFUZZER...]
   sim     lives through random lives of a simulated cluster, with faults, and checks what must hold: [--seeds N] [--from S]
           [--nodes N] [--hours H] [--jobs J]; --seed S tells the story of one
+  storm   lets nodes of a real cluster fail, heal and restart at random, and checks what is left: [--steps N] [--seed S]
   clients runs suites that nobody here wrote: [--kube-examples DIR] [--python-suite DIR] [SUITE...]";
 
 fn main() -> ExitCode {
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         "keys" => keys::keys(),
         "fuzz" => fuzz(),
         "sim" => sim(),
+        "storm" => storm(),
         "clients" => clients::clients(&std::env::args().skip(2).collect::<Vec<_>>()),
         "cost" => cost::cost(&std::env::args().nth(2).unwrap_or_default()),
         _ => {
@@ -95,6 +97,24 @@ fn sim() -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.args(["run", "--quiet", "--profile", "sim", "--package", "shipway-sim", "--"]).current_dir(root());
     check(cargo.args(std::env::args().skip(2)))
+}
+
+/// A long run of the black-box test about nodes that fail.
+fn storm() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(2).collect();
+    let (mut steps, mut seed) = ("500", None);
+    for pair in arguments.chunks(2) {
+        match pair {
+            [flag, value] if flag == "--steps" => steps = value,
+            [flag, value] if flag == "--seed" => seed = Some(value),
+            _ => bail!("usage: cargo xtask storm [--steps N] [--seed S]"),
+        }
+    }
+    run("cargo", &["build", "--release", "--package", "shipway"])?;
+    let mut test = Command::new("cargo");
+    test.args(["test", "--package", "shipway-tests", "--test", "nodes", "--", "--nocapture", "after_a_storm"]);
+    test.env("SHIPWAY_STORM_STEPS", steps).envs(seed.map(|seed| ("SHIPWAY_STORM_SEED", seed))).current_dir(root());
+    check(&mut test)
 }
 
 /// The machine that the compiler runs on, such as `x86_64-unknown-linux-gnu`.

@@ -1,6 +1,8 @@
 //! The command line: what can be said, with an example each. Nothing is done here.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use shipway_apiserver::AuditConfig;
@@ -70,6 +72,17 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: NodeCommand,
     },
+    /// Tokens by which other machines join.
+    #[command(after_help = "Example:\n  shipway token create --ttl 1h")]
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Makes this machine a node of a cluster elsewhere; `shipway token create` there prints the whole command.
+    #[command(
+        after_help = "Example:\n  shipway join https://192.0.2.1:6443 --token abcdef.0123456789abcdef --ca-cert-hash sha256:..."
+    )]
+    Join(JoinArgs),
     /// Prints the administrator's kubeconfig.
     #[command(after_help = "Example:\n  shipway kubeconfig > ~/.kube/config\n  kubectl get pods")]
     Kubeconfig,
@@ -134,6 +147,9 @@ pub(crate) struct UpArgs {
     /// Port of the Kubernetes API on loopback; 0 takes a free one [default: the one before, else 6443 or a free one].
     #[arg(long, value_name = "PORT")]
     pub(crate) api_port: Option<u16>,
+    /// Where the API answers other machines as well, which may then join; remembered. `127.0.0.1` takes it back.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<Ipv4Addr>,
     /// Which requests are written down, and how much of them: an audit.k8s.io/v1 Policy.
     #[arg(long, value_name = "FILE", requires = "audit_log_path")]
     pub(crate) audit_policy_file: Option<PathBuf>,
@@ -244,6 +260,35 @@ pub(crate) enum NodeCommand {
         /// Name of the node.
         name: String,
     },
+    /// The node of a home that has joined a cluster.
+    #[command(hide = true)]
+    Stay,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Makes a token and prints the command with which another machine joins.
+    #[command(after_help = "Example:\n  shipway token create --ttl 1h")]
+    Create {
+        /// For how long the token is good, such as 30m, 24h or 7d.
+        #[arg(long, default_value = "24h", value_name = "DURATION", value_parser = duration)]
+        ttl: Duration,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct JoinArgs {
+    /// Where the cluster's API answers: https://HOST:PORT.
+    pub(crate) server: String,
+    /// The token.
+    #[arg(long)]
+    pub(crate) token: String,
+    /// By which the cluster's authority is known.
+    #[arg(long, value_name = "sha256:DIGEST")]
+    pub(crate) ca_cert_hash: String,
+    /// Name of the node [default: this machine's name].
+    #[arg(long)]
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Args)]
@@ -261,6 +306,23 @@ pub(crate) enum Output {
     Table,
     /// JSON for programs.
     Json,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let at = text.find(|sign: char| !sign.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err("write a number and s, m, h or d".to_owned()),
+    };
+    let number: u32 = number.parse().map_err(|_| "write a number and s, m, h or d".to_owned())?;
+    if number == 0 {
+        return Err("it would be over at once".to_owned());
+    }
+    Ok(Duration::from_secs(u64::from(number) * seconds))
 }
 
 fn environment(text: &str) -> Result<(String, String), String> {
@@ -288,6 +350,15 @@ mod tests {
             let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Example"), "{} has no example", sub.get_name());
             shows_examples(sub);
+        }
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(duration("30m"), Ok(Duration::from_mins(30)));
+        assert_eq!(duration("7d"), Ok(Duration::from_hours(7 * 24)));
+        for wrong in ["", "1", "h", "0h", "-1h", "1w", "1h ", "99999999999h"] {
+            assert!(duration(wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use crate::home::Home;
 use crate::instance::Instance;
 use crate::nodes;
+use crate::nodes::join::Joined;
 use crate::output::{tell, write_out};
 
 /// How long the engine may take to end.
@@ -29,10 +30,14 @@ pub(crate) async fn down(home: &Home) -> Result<()> {
     }
     // Taken so that no other command starts an engine meanwhile.
     let _lock = home.lock()?;
-    if !home.path("instance.json").exists() {
+    let joined = Joined::load(home)?;
+    if joined.is_none() && !home.path("instance.json").exists() {
         return write_out(&format!("nothing runs on {}\n", home.root().display()));
     }
-    let instance = Instance::load(home)?;
+    let network = match &joined {
+        Some(joined) => joined.network(home),
+        None => Instance::load(home)?.network(home),
+    };
     let runtime = Runtime::new(layout(home)).context("cannot look at the pods")?;
     let mut pods = runtime.adopt().await.context("cannot look at the pods")?;
     for layout in nodes::layouts(home)? {
@@ -43,8 +48,8 @@ pub(crate) async fn down(home: &Home) -> Result<()> {
         tell("some programs did not heed TERM and are killed");
     }
     runtime.teardown().await.context("cannot stop the pods")?;
-    nodes::stop_all(home, &instance.network(home)).await.context("cannot stop the further nodes")?;
-    Network::teardown(&instance.network(home)).await.context("cannot take the network down")?;
+    nodes::stop_all(home, &network).await.context("cannot stop the further nodes")?;
+    Network::teardown(&network).await.context("cannot take the network down")?;
     match std::fs::remove_dir_all(home.run()) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot remove {}", home.run().display()));

@@ -113,11 +113,13 @@ struct Engine {
     tls: Arc<rustls::ServerConfig>,
     /// Whether further nodes can come to it.
     open: bool,
+    /// Whether the network between the nodes of this machine is laid.
+    laid: bool,
 }
 
 impl Engine {
     async fn start(home: Home, args: &UpArgs) -> Result<Self> {
-        let (instance, listener) = Instance::open(&home, args.api_port).await?;
+        let (instance, listeners) = Instance::open(&home, args.api_port, args.listen).await?;
         private_folder(&home.path("pods"))?;
         let log = shipway_store::Log::open(&home.path("store"), shipway_store::Options::default());
         let log = log.with_context(|| format!("cannot open the store in {}", home.path("store").display()))?;
@@ -137,7 +139,7 @@ impl Engine {
         let authority = Authority::open(&home.path("pki")).context("cannot open the certificate authority")?;
         let tls = server_tls(&home, &instance, &authority)?;
         let (stop, parts) = (CancellationToken::new(), JoinSet::new());
-        let mut engine = Self { api, stop, parts, home, instance, network, tls, open: false };
+        let mut engine = Self { api, stop, parts, home, instance, network, tls, open: false, laid: false };
         // What the disk did not take is never retried: the next engine starts from what it did take.
         let stop = engine.stop.clone();
         engine.spawn("store", async move {
@@ -146,16 +148,18 @@ impl Engine {
                 () = stop.cancelled() => Ok(()),
             }
         });
-        engine.serve(listener).await?;
+        engine.serve(listeners).await?;
         engine.run_parts(authority, runtime, &meters)?;
         Ok(engine)
     }
 
-    /// Serves the API on loopback and, for pods, on the address of the service `kubernetes`.
-    async fn serve(&mut self, listener: std::net::TcpListener) -> Result<()> {
+    /// Serves the API on loopback, for other machines where that is wanted, and, for pods, on the address of the service `kubernetes`.
+    async fn serve(&mut self, listeners: Vec<std::net::TcpListener>) -> Result<()> {
         let inside = TcpListener::bind((self.instance.api_address(), 443)).await;
         let inside = inside.context("cannot listen on the address of the service kubernetes")?;
-        self.answer(TcpListener::from_std(listener)?);
+        for listener in listeners {
+            self.answer(TcpListener::from_std(listener)?);
+        }
         self.answer(inside);
         Ok(())
     }
@@ -178,15 +182,27 @@ impl Engine {
     }
 
     async fn start_nodes(&mut self) -> Result<()> {
-        if !nodes::any(&self.home)? {
+        let any = nodes::any(&self.home)?;
+        if any || self.instance.listen.is_some() {
+            self.open_to_nodes()?;
+        }
+        if !any {
             return Ok(());
         }
         let network = self.instance.network(&self.home);
-        if !self.open {
+        if !self.laid {
             shipway_network::lay_underlay(&network).await.context("cannot lay the network between the nodes")?;
             let address = self.instance.api_for_nodes(&self.home).context("this home is of an earlier version")?;
             let listener = TcpListener::bind(address).await;
             self.answer(listener.context("cannot listen on the network between the nodes")?);
+            self.laid = true;
+        }
+        nodes::start_all(&self.home, &network).await
+    }
+
+    /// From here on nodes in other processes are reached and can come.
+    fn open_to_nodes(&mut self) -> Result<()> {
+        if !self.open {
             let authority = Authority::open(&self.home.path("pki")).context("cannot open the certificate authority")?;
             self.api.call_nodes(NodeCaller::new(&authority)?);
             let client = self.client(Identity::controller("node-controller"));
@@ -195,7 +211,7 @@ impl Engine {
             self.spawn("overlay", overlay);
             self.open = true;
         }
-        nodes::start_all(&self.home, &network).await
+        Ok(())
     }
 
     fn client(&self, identity: Identity) -> Client {
@@ -222,7 +238,7 @@ impl Engine {
             dns_address: instance.dns_address(),
             cluster_domain: CLUSTER_DOMAIN.to_owned(),
             pod_subnet: instance.own_subnet(),
-            address: IpAddr::V4(shipway_network::host_address()),
+            address: IpAddr::V4(instance.listen.unwrap_or_else(shipway_network::host_address)),
             port: None,
             lease: Lease::WITH_THE_API,
             collects: Some(home.nodes()),
@@ -278,7 +294,7 @@ fn server_tls(home: &Home, instance: &Instance, authority: &Authority) -> Result
     let full = format!("kubernetes.default.svc.{CLUSTER_DOMAIN}");
     let names: Vec<String> = names.into_iter().chain([full, node_name()]).collect();
     let own = [Ipv4Addr::LOCALHOST, instance.api_address()].into_iter();
-    let own = own.chain(instance.api_for_nodes(home).map(|address| *address.ip()));
+    let own = own.chain(instance.api_for_nodes(home).map(|address| *address.ip())).chain(instance.listen);
     let addresses: Vec<IpAddr> = own.map(IpAddr::V4).collect();
     let tls = authority.server_config(&authority.issue_server(&names, &addresses)?)?;
     write_kubeconfig(home, instance, authority)?;

@@ -32,6 +32,9 @@ pub(crate) struct Instance {
     /// that were made before there were any: their node gives out all.
     #[serde(default)]
     pub(crate) node_subnet: Option<Subnet>,
+    /// Where the API answers other machines too.
+    #[serde(default)]
+    pub(crate) listen: Option<Ipv4Addr>,
 }
 
 impl Instance {
@@ -42,8 +45,12 @@ impl Instance {
         serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
     }
 
-    /// Takes what was chosen before, else chooses; binds the port of the API.
-    pub(crate) async fn open(home: &Home, api_port: Option<u16>) -> Result<(Self, TcpListener)> {
+    /// Takes what was chosen before, else chooses; binds the port of the API, on loopback and where others are listened to.
+    pub(crate) async fn open(
+        home: &Home,
+        api_port: Option<u16>,
+        listen: Option<Ipv4Addr>,
+    ) -> Result<(Self, Vec<TcpListener>)> {
         let before = if home.path("instance.json").exists() { Some(Self::load(home)?) } else { None };
         let _machine = lock_machine()?;
         let listener = bind(api_port, before.as_ref().map(|before| before.api_port))?;
@@ -61,10 +68,12 @@ impl Instance {
                 (pods, services, Some((pods.0, pods.1 + 1)))
             }
         };
-        let instance = Self { pod_subnet, service_subnet, api_port: port, node_subnet };
+        let listen = listen.or(before.and_then(|before| before.listen)).filter(|address| !address.is_loopback());
+        let outside = listen.map(|address| bind_outside(address, port)).transpose()?;
+        let instance = Self { pod_subnet, service_subnet, api_port: port, node_subnet, listen };
         claim_id(home)?;
         write(home, &instance)?;
-        Ok((instance, listener))
+        Ok((instance, std::iter::once(listener).chain(outside).collect()))
     }
 
     /// Address of the service `kubernetes`: the first of the service subnet.
@@ -127,7 +136,7 @@ fn others(home: &Home) -> Vec<Subnet> {
 }
 
 /// Takes the runtime folder, unless another home happens to have the same id, and leaves word of this home for others.
-fn claim_id(home: &Home) -> Result<()> {
+pub(crate) fn claim_id(home: &Home) -> Result<()> {
     private_folder(&home.run())?;
     private_folder(Path::new(HOMES))?;
     let (path, own) = (Path::new(HOMES).join(home.id()), home.root().display().to_string());
@@ -143,6 +152,16 @@ fn write(home: &Home, instance: &Instance) -> Result<()> {
     let (path, fresh) = (home.path("instance.json"), home.path("instance.json.new"));
     std::fs::write(&fresh, serde_json::to_vec_pretty(instance)?)?;
     std::fs::rename(&fresh, &path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn bind_outside(address: Ipv4Addr, port: u16) -> Result<TcpListener> {
+    if address.is_unspecified() {
+        bail!("--listen takes one address of this machine, by which others know it");
+    }
+    let listener = TcpListener::bind((address, port));
+    let listener = listener.with_context(|| format!("cannot listen on {address}:{port}; is it this machine's?"))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// A port that was asked for must be free; the usual one or that of before may give way to a free one.

@@ -84,6 +84,8 @@ async fn dispatch(home: Home, command: Command) -> Result<()> {
             Ok(())
         }
         Command::Node { command } => nodes::node(&home, command).await,
+        Command::Token { command } => nodes::token::token(&home, &command).await,
+        Command::Join(args) => nodes::join::join(&home, &args).await,
         Command::Kubeconfig => listings::kubeconfig(&home),
         Command::Completion { .. } | Command::Version(_) => unreachable!("handled before the runtime starts"),
     }

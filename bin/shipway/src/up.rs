@@ -14,6 +14,7 @@ use crate::client::connect;
 use crate::home::{Home, private_folder};
 use crate::instance::Instance;
 use crate::listings;
+use crate::nodes::join::{self, Joined};
 use crate::nodes;
 use crate::output::write_out;
 
@@ -27,6 +28,9 @@ pub(crate) const READY: &str = "ready";
 
 /// `shipway up`.
 pub(crate) async fn up(home: &Home, args: &UpArgs) -> Result<()> {
+    if let Some(joined) = Joined::load(home)? {
+        return join::start(home, &joined).await;
+    }
     let started = ensure(home, args).await?;
     let further = nodes::fill(home, args.nodes.unwrap_or(1))?;
     if !further.is_empty() {
@@ -48,6 +52,7 @@ pub(crate) async fn ensure(home: &Home, args: &UpArgs) -> Result<bool> {
     loop {
         if let Some(pid) = home.engine()? {
             check_port(home, args)?;
+            check_listen(home, args)?;
             if is_ready_or_ends(home, pid).await? {
                 return Ok(false);
             }
@@ -67,6 +72,14 @@ fn check_port(home: &Home, args: &UpArgs) -> Result<()> {
     let running = Instance::load(home)?.api_port;
     if running != port {
         bail!("an engine already runs on {} with port {running}; `shipway down` first", home.root().display());
+    }
+    Ok(())
+}
+
+fn check_listen(home: &Home, args: &UpArgs) -> Result<()> {
+    let wanted = args.listen.map(|address| Some(address).filter(|address| !address.is_loopback()));
+    if wanted.is_some_and(|wanted| Instance::load(home).is_ok_and(|running| running.listen != wanted)) {
+        bail!("an engine already runs on {} and listens elsewhere; `shipway down` first", home.root().display());
     }
     Ok(())
 }
@@ -103,6 +116,9 @@ async fn start(home: &Home, args: &UpArgs) -> Result<Option<String>> {
     command.arg("engine").arg("--home").arg(home.root());
     if let Some(port) = args.api_port {
         command.args(["--api-port", &port.to_string()]);
+    }
+    if let Some(address) = args.listen {
+        command.args(["--listen", &address.to_string()]);
     }
     if let Some(audit) = args.audit() {
         // The engine works elsewhere: it is told whole paths.

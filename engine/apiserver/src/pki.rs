@@ -4,6 +4,7 @@
 
 mod der;
 mod mutual;
+mod request;
 mod sign;
 
 use std::fs::OpenOptions;
@@ -29,6 +30,7 @@ use crate::identity::Identity;
 pub use crate::access::TokenKey;
 pub use crate::aggregate::FrontProxy;
 pub use mutual::{NodeCaller, node_server_config};
+pub use request::{key_digest, node_request, validity};
 
 const NAME: &str = "shipway-ca";
 const DAY: Duration = Duration::from_hours(24);

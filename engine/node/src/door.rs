@@ -29,11 +29,11 @@ const GREETING: Duration = Duration::from_secs(10);
 /// How long to wait when nothing can be accepted.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
-/// Answers until stopped. `tls` is asked for each connection, so that a renewed certificate is shown at once.
+/// Answers until stopped.
 pub async fn serve(
     service: NodeService,
     listener: TcpListener,
-    tls: impl Fn() -> Arc<rustls::ServerConfig> + Send,
+    tls: Arc<rustls::ServerConfig>,
     stop: CancellationToken,
 ) -> Result<(), Infallible> {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -46,7 +46,7 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                let answered = connection(service.clone(), TlsAcceptor::from(tls()), stream);
+                let answered = connection(service.clone(), TlsAcceptor::from(tls.clone()), stream);
                 connections.spawn(async move {
                     answered.await;
                     drop(place);

@@ -19,6 +19,9 @@ pub enum NodeError {
     /// The network refused.
     #[error("{0}")]
     Network(String),
+    /// The node could not reach the API for longer than its lease holds, and can again.
+    #[error("the node was away for longer than its lease")]
+    Away,
 }
 
 impl NodeError {

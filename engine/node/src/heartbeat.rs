@@ -43,8 +43,9 @@ pub(crate) struct Identity {
     pub(crate) leash: Option<Arc<Leash>>,
 }
 
-/// Registers the node and keeps it alive until stopped.
-pub(crate) async fn run(identity: Identity, stop: CancellationToken) {
+/// Registers the node and keeps it alive until stopped. Gives false, and stops all that hangs on `stop`, when the node has been
+/// away for longer than its lease and is back: what it knows may be old, and its connections dead without having ended.
+pub(crate) async fn run(identity: Identity, stop: CancellationToken) -> bool {
     let mistaken = Arc::new(Notify::new());
     let (told, name) = (mistaken.clone(), identity.name.clone());
     let own = watcher::Config::default().fields(&format!("metadata.name={name}"));
@@ -53,7 +54,8 @@ pub(crate) async fn run(identity: Identity, stop: CancellationToken) {
             told.notify_one();
         }
     });
-    tokio::join!(watching, beat_on(identity, &mistaken, stop));
+    let ((), stayed) = tokio::join!(watching, beat_on(identity, &mistaken, stop));
+    stayed
 }
 
 /// Whether the API believes something else of the node than that it is well.
@@ -64,7 +66,8 @@ fn is_mistaken(change: &Change<Node>) -> bool {
     matches!(change, Change::Deleted(_)) || ready.is_none_or(|ready| ready.status != "True")
 }
 
-async fn beat_on(identity: Identity, mistaken: &Notify, stop: CancellationToken) {
+async fn beat_on(identity: Identity, mistaken: &Notify, stop: CancellationToken) -> bool {
+    let mut last = None;
     let mut uid = None;
     let mut written: Option<(Value, Instant)> = None;
     let period = identity.lease.renewal;
@@ -76,9 +79,14 @@ async fn beat_on(identity: Identity, mistaken: &Notify, stop: CancellationToken)
         let beaten = tokio::time::timeout(identity.lease.duration, identity.beat(&mut uid, &mut written)).await;
         match beaten.unwrap_or_else(|_| Err(NodeError::Runtime("the API does not answer".to_owned()))) {
             Ok(()) => {
+                if identity.was_away(last.replace(Instant::now())) {
+                    tracing::warn!("the node is back after its lease had run out: it begins anew");
+                    stop.cancel();
+                    return false;
+                }
                 pause = Duration::from_millis(50);
                 tokio::select! {
-                    () = stop.cancelled() => return,
+                    () = stop.cancelled() => return true,
                     _ = clock.tick() => {}
                     () = mistaken.notified() => written = None,
                 }
@@ -86,7 +94,7 @@ async fn beat_on(identity: Identity, mistaken: &Notify, stop: CancellationToken)
             Err(error) => {
                 tracing::warn!(%error, "the node could not report itself, trying again");
                 tokio::select! {
-                    () = stop.cancelled() => return,
+                    () = stop.cancelled() => return true,
                     () = tokio::time::sleep(pause) => {}
                 }
                 pause = (pause * 2).min(period);
@@ -96,6 +104,11 @@ async fn beat_on(identity: Identity, mistaken: &Notify, stop: CancellationToken)
 }
 
 impl Identity {
+    /// Whether the lease had run out since the last beat. Not so where the API is in the same process.
+    fn was_away(&self, last: Option<Instant>) -> bool {
+        self.leash.is_some() && last.is_some_and(|last| last.elapsed() > self.lease.duration + self.lease.renewal)
+    }
+
     async fn beat(&self, uid: &mut Option<String>, written: &mut Option<(Value, Instant)>) -> Result<(), NodeError> {
         if uid.is_none() {
             *uid = Some(self.register().await?);

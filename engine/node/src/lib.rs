@@ -152,13 +152,15 @@ impl Node {
         service::new(name, home, self.runs.clone(), self.streams.clone(), self.stats.clone())
     }
 
-    /// Registers the node and runs its pods until stopped. Containers go on; the next engine takes them up.
+    /// Registers the node and runs its pods until stopped. Containers go on; the next engine takes them up. Ends with
+    /// [`NodeError::Away`] when it should be begun anew.
     pub fn run(self, stop: CancellationToken) -> BoxFuture<'static, Result<(), NodeError>> {
         Box::pin(self.work(stop))
     }
 
     async fn work(self, stop: CancellationToken) -> Result<(), NodeError> {
         let Self { client, machine, config, runs, streams, .. } = self;
+        let stop = stop.child_token();
         let (subnet, length) = config.pod_subnet;
         let leash = || Arc::new(leash::Leash::new(config.home.join("leash"), config.lease.duration));
         let leash = config.lease.leashed.then(leash);
@@ -198,8 +200,8 @@ impl Node {
             if ready { pods::run(shared.clone(), &config.name, stop.clone()).await } else { Ok(()) }
         };
         let folders = folders::run(shared.client.clone(), &config.name, &config.home, stop.clone());
-        let ((), (), (), pods) = tokio::join!(watching, heartbeat::run(identity, stop.clone()), folders, pods);
+        let ((), stayed, (), pods) = tokio::join!(watching, heartbeat::run(identity, stop.clone()), folders, pods);
         streams.close().await;
-        pods
+        if stayed { pods } else { Err(NodeError::Away) }
     }
 }

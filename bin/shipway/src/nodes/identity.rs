@@ -8,6 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use base64::Engine as _;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::json;
 use shipway_apiserver::pki::{KeyPairPem, node_server_config};
 
@@ -37,6 +39,12 @@ pub(crate) fn write(folder: &Path, ca: &str, pair: &KeyPairPem) -> Result<()> {
     Ok(())
 }
 
+/// The certificates of a text in PEM form, as they are in themselves.
+pub(crate) fn certificates(pem: &str) -> Result<Vec<Vec<u8>>> {
+    let all = CertificateDer::pem_slice_iter(pem.as_bytes()).map(|one| Ok(one?.as_ref().to_vec()));
+    all.collect::<Result<_>>().context("the authority's certificate cannot be read")
+}
+
 impl Credentials {
     pub(crate) fn read(folder: &Path) -> Result<Self> {
         let read = |name: &str| {
@@ -55,7 +63,7 @@ impl Credentials {
             .await
             .context("the node's credentials cannot be used")?;
         // Whoever was cut off does not hear that its connections have ended.
-        config.connect_timeout = Some(super::process::SILENCE);
+        config.connect_timeout = Some(super::process::KNOCK);
         config.read_timeout = Some(super::process::SILENCE);
         Ok(kube::Client::try_from(config)?)
     }

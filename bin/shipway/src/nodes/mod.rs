@@ -2,9 +2,12 @@
 //! that something was written and whenever it starts. What takes a node away needs no engine.
 
 mod identity;
+pub(crate) mod join;
 mod machine;
 mod process;
 mod record;
+mod renewal;
+pub(crate) mod token;
 
 use std::time::Duration;
 
@@ -59,7 +62,11 @@ pub(crate) async fn node(home: &Home, command: NodeCommand) -> Result<()> {
             tell(&names, "healed")
         }
         NodeCommand::Ls(args) => list(home, &args).await,
-        NodeCommand::Run { name } => process::run(local(home, &record::find(home, &name)?)?).await,
+        NodeCommand::Run { name } => {
+            process::prepare();
+            process::run(local(home, &record::find(home, &name)?)?).await
+        }
+        NodeCommand::Stay => join::stay(home).await,
         NodeCommand::Boot { .. } | NodeCommand::Init { .. } => unreachable!("handled before the runtime starts"),
     }
 }
@@ -92,7 +99,7 @@ pub(crate) fn fill(home: &Home, count: u8) -> Result<Vec<String>> {
             }
         }
     }
-    Ok(record::all(home)?.into_iter().filter(|node| !node.record.killed).map(|node| node.name).collect())
+    Ok(record::all(home)?.into_iter().filter(|node| node.is_wanted()).map(|node| node.name).collect())
 }
 
 fn add(home: &Home, name: &str) -> Result<()> {

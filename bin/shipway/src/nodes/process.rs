@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddrV4};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -25,13 +24,17 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::identity::Credentials;
+use super::renewal;
 use crate::engine::{start_log, take_all_files};
 use crate::home::private_folder;
+use crate::output::one_line;
 
 /// Where a node answers the API server: a kubelet's port.
 pub(crate) const DOOR: u16 = 10250;
 /// A connection on which nothing came for so long is taken for dead.
 pub(crate) const SILENCE: Duration = Duration::from_secs(20);
+/// How long connecting to the API may take.
+pub(crate) const KNOCK: Duration = Duration::from_secs(3);
 /// How soon the API is asked again for a subnet.
 const AGAIN: Duration = Duration::from_millis(200);
 /// How long the parts may take to end when asked to.
@@ -55,10 +58,14 @@ pub(crate) struct Facts {
     pub(crate) address: IpAddr,
 }
 
-/// Runs the node until it is told to stop; its containers go on.
-pub(crate) async fn run(facts: Facts) -> Result<()> {
+/// What a process does once, before it is a node.
+pub(crate) fn prepare() {
     start_log();
     take_all_files();
+}
+
+/// Runs the node until it is told to stop; its containers go on. An error says why it has to begin anew.
+pub(crate) async fn run(facts: Facts) -> Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut parts = Parts { stop: CancellationToken::new(), running: JoinSet::new() };
     let stop = parts.stop.clone();
@@ -89,7 +96,7 @@ impl Parts {
     async fn start(&mut self, facts: Facts) -> Result<()> {
         private_folder(&facts.layout.state)?;
         let credentials = Credentials::read(&facts.folder.join("pki"))?;
-        let door = Arc::new(Mutex::new(credentials.door()?));
+        let door = credentials.door()?;
         let client = credentials.client(&format!("https://{}", facts.api)).await?;
         let pod_subnet = subnet(&client, &facts.name).await;
         let config = NetworkConfig { pod_subnet, api_endpoint: Some(facts.api), ..facts.network };
@@ -107,6 +114,8 @@ impl Parts {
         let (asking, own, stop) = (client.clone(), facts.name.clone(), self.stop.clone());
         let overlay = async move { shipway_network::overlay(asking, overlay, &own, false, stop).await };
         self.spawn("overlay", overlay);
+        let renewing = renewal::run(client.clone(), facts.name.clone(), facts.folder.join("pki"), self.stop.clone());
+        self.spawn("renewal", renewing.map(|renewed| renewed.map_err(|error| one_line(&error))));
         let node = NodeConfig {
             name: facts.name,
             home: facts.folder,
@@ -121,8 +130,7 @@ impl Parts {
         let node = Node::new(client, runtime, network, images, layers, node);
         let listener = TcpListener::bind((facts.address, DOOR)).await;
         let listener = listener.with_context(|| format!("cannot listen on {}:{DOOR}", facts.address))?;
-        let shown = move || door.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.spawn("door", shipway_node::serve(node.service(), listener, shown, self.stop.clone()));
+        self.spawn("door", shipway_node::serve(node.service(), listener, door, self.stop.clone()));
         self.spawn("node", node.run(self.stop.clone()));
         Ok(())
     }

@@ -41,6 +41,11 @@ pub(crate) struct Further {
 }
 
 impl Further {
+    /// Whether somebody wants it to be ready.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.record.killed && !self.record.cut
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
