@@ -48,6 +48,11 @@ impl Confinement {
         if self.no_new_privileges {
             prctl::set_no_new_privs().or_fail(FailureKind::Start, tried("set no_new_privs"))?;
         }
+        if self.no_new_privileges {
+            // Nothing but the program's own start is left to be filtered.
+            self.capabilities.assume().or_fail(FailureKind::Start, tried("give up capabilities"))?;
+            return self.filters.install().or_fail(FailureKind::Start, tried("install the seccomp filter"));
+        }
         // The kernel lets only SYS_ADMIN install filters without no_new_privs; it is given up right after, and before
         // any byte of the container's is run.
         let admin = Capabilities::named("SYS_ADMIN").expect("a name of the table");

@@ -20,6 +20,9 @@ pub struct SandboxSpec {
     pub host_ipc: bool,
     /// One process namespace for all containers of the pod; ignored with `host_pid`.
     pub share_processes: bool,
+    /// Kernel parameters of the pod's own namespaces, by their names with dots, and their values.
+    #[serde(default)]
+    pub sysctls: Vec<(String, String)>,
     /// Where it is written until when the pod may run, see [`crate::lengthen`]; without, it runs until it is told to end.
     #[serde(default)]
     pub leash: Option<PathBuf>,
@@ -132,6 +135,6 @@ pub enum Seccomp {
     Unconfined,
     /// This crate's own profile: what ordinary programs need, more with the capabilities that stand for it.
     RuntimeDefault,
-    /// A profile of the node; refused for now.
+    /// A profile of the node, in the form of the OCI runtime specification.
     Localhost(PathBuf),
 }

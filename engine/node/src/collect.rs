@@ -19,6 +19,7 @@ use crate::image::is_local;
 use crate::jobs::Shared;
 use crate::machine::Host;
 use crate::pod;
+use crate::volume::volumes;
 
 /// How often there is a look when nothing is pulled: a kubelet's period.
 const PERIOD: Duration = Duration::from_mins(5);
@@ -159,7 +160,8 @@ fn named(store: &Store, pod: &Pod) -> Vec<Digest> {
     let mut all: Vec<Digest> = lists.into_iter().flat_map(seen).collect();
     let images = pod::containers(pod).map(|container| container.image.as_deref());
     let added = pod::ephemerals(pod).map(|container| container.image.as_deref());
-    for image in images.chain(added).flatten() {
+    let shown = volumes(pod).map(|volume| volume.image.as_ref().and_then(|image| image.reference.as_deref()));
+    for image in images.chain(added).chain(shown).flatten() {
         let reference: Option<Reference> = image.parse().ok();
         all.extend(reference.and_then(|reference| store.resolve(&reference).ok().flatten()));
     }

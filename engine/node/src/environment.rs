@@ -9,6 +9,7 @@ use crate::downward;
 use crate::expansion::expand;
 use crate::pod;
 use crate::references::Contents;
+use crate::variable_file;
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -122,6 +123,17 @@ impl Source<'_> {
         if let Some(key) = &from.secret_key_ref {
             let found = self.contents.secret(&key.name);
             return key_value(found.as_ref(), "secret", &key.name, &key.key, key.optional);
+        }
+        if let Some(file) = &from.file_key_ref {
+            let text = self.contents.file(&file.volume_name, &file.path);
+            let found = text.map(|text| variable_file::value(text, &file.key)).transpose();
+            let found = found.map_err(|error| format!("file \"{}\": {error}", file.path))?.flatten();
+            return match found {
+                None if file.optional != Some(true) => {
+                    Err(format!("environment variable key \"{}\" not found in file \"{}\"", file.key, file.path))
+                }
+                found => Ok(found),
+            };
         }
         Err("a variable's valueFrom names no source that this node knows".to_owned())
     }

@@ -30,9 +30,10 @@ pub(crate) fn write(
     std::fs::create_dir_all(folder)?;
     let host_resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let host_hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let hostname = pod::kernel_hostname(pod, &names.node, &names.cluster_domain);
     let files = [
         ("hosts", hosts(pod, address, names, &host_hosts), "/etc/hosts"),
-        ("hostname", format!("{}\n", pod::hostname(pod, &names.node)), "/etc/hostname"),
+        ("hostname", format!("{}\n", hostname.map_err(std::io::Error::other)?), "/etc/hostname"),
         ("resolv.conf", resolv_conf(pod, names, &host_resolv), "/etc/resolv.conf"),
     ];
     let mut places = Vec::new();

@@ -4,11 +4,14 @@
 //! nowhere else and are never asked for at a registry.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use shipway_oci::{Digest, Layers, Reference, Store};
+use shipway_oci::{Credentials, Digest, Layers, Reference, Store};
 use tokio::sync::{Notify, OnceCell};
+
+use crate::keyring::Keyring;
 
 /// Where images live that `shipway run` packed on this machine.
 const LOCAL_REGISTRY: &str = "shipway.local";
@@ -82,12 +85,15 @@ pub(crate) struct Images {
     held: Arc<Mutex<Held>>,
     /// Told when something was pulled.
     pulled: Arc<Notify>,
+    /// By which credentials are told apart without keeping them.
+    hashing: RandomState,
 }
 
 impl Images {
     pub(crate) fn new(store: Store, layers: Layers) -> Self {
         let (unpacking, pulling) = (Arc::default(), Arc::default());
-        Self { store, layers, unpacking, pulling, held: Arc::default(), pulled: Arc::default() }
+        let (held, pulled) = (Arc::default(), Arc::default());
+        Self { store, layers, unpacking, pulling, held, pulled, hashing: RandomState::new() }
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -116,9 +122,9 @@ impl Images {
     }
 
     /// Finds `wanted`, pulling it when the policy asks for that.
-    pub(crate) async fn fetch(&self, wanted: &str, policy: PullPolicy) -> Answer {
+    pub(crate) async fn fetch(&self, wanted: &str, policy: PullPolicy, keys: &Keyring) -> Answer {
         let mut told = Vec::new();
-        let result = self.try_fetch(wanted, policy, &mut told).await;
+        let result = self.try_fetch(wanted, policy, keys, &mut told).await;
         if let Err((reason, message)) = &result {
             told.push(Told::Warning("Failed", format!("{message} ({reason})")));
         }
@@ -129,6 +135,7 @@ impl Images {
         &self,
         wanted: &str,
         policy: PullPolicy,
+        keys: &Keyring,
         told: &mut Vec<Told>,
     ) -> Result<Arc<Image>, (String, String)> {
         let reference: Reference = wanted.parse().map_err(|error| {
@@ -153,39 +160,34 @@ impl Images {
                 "ErrImagePull".to_owned(),
                 format!("image \"{wanted}\" is not in the store of this machine; pack it with `shipway run`"),
             )),
-            (present, _) => self.pull_then_unpack(&reference, wanted, present, told).await,
+            (present, _) => {
+                let credentials = keys.credentials(&reference);
+                let error = match self.pull_with_events(&reference, wanted, credentials, told).await {
+                    Ok(digest) => return self.unpack(&reference, digest).await,
+                    Err(error) => error,
+                };
+                let Some(digest) = present else { return Err(pull_error(wanted, &error)) };
+                let message = format!("Could not pull image \"{wanted}\" ({error}); the copy on this machine is used");
+                told.push(Told::Warning("PullFailedUsingLocal", message));
+                self.unpack(&reference, digest).await
+            }
         }
     }
 
-    async fn pull_then_unpack(
+    async fn pull_with_events(
         &self,
         reference: &Reference,
         wanted: &str,
-        present: Option<Digest>,
+        credentials: Vec<Credentials>,
         told: &mut Vec<Told>,
-    ) -> Result<Arc<Image>, (String, String)> {
+    ) -> Result<Digest, String> {
         told.push(Told::Normal("Pulling", format!("Pulling image \"{wanted}\"")));
         let begun = tokio::time::Instant::now();
-        let error = match self.pull(reference).await {
-            Ok(()) => {
-                told.push(Told::Normal(
-                    "Pulled",
-                    format!("Successfully pulled image \"{wanted}\" in {:.1?}", begun.elapsed()),
-                ));
-                let digest = self.resolve(reference).await?;
-                let digest = digest.ok_or_else(|| pull_error(wanted, "it was not in the store afterwards"))?;
-                return self.unpack(reference, digest).await;
-            }
-            Err(error) => error,
-        };
-        match present {
-            Some(digest) => {
-                let message = format!("Could not pull image \"{wanted}\" ({error}); the copy on this machine is used");
-                told.push(Told::Warning("PullFailedUsingLocal", message));
-                self.unpack(reference, digest).await
-            }
-            None => Err(pull_error(wanted, &error)),
-        }
+        self.pull(reference, credentials).await?;
+        let message = format!("Successfully pulled image \"{wanted}\" in {:.1?}", begun.elapsed());
+        told.push(Told::Normal("Pulled", message));
+        let digest = self.resolve(reference).await.map_err(|(_, message)| message)?;
+        digest.ok_or_else(|| "it was not in the store afterwards".to_owned())
     }
 
     async fn resolve(&self, reference: &Reference) -> Result<Option<Digest>, (String, String)> {
@@ -196,17 +198,19 @@ impl Images {
             .map_err(|error| ("ImageInspectError".to_owned(), error.to_string()))
     }
 
-    async fn pull(&self, reference: &Reference) -> Result<(), String> {
-        let key = reference.to_string();
+    /// Tries the credentials one after the other, then what the machine itself has.
+    async fn pull(&self, reference: &Reference, credentials: Vec<Credentials>) -> Result<(), String> {
+        // Nobody is lent what another's secret opened.
+        let told: Vec<(&str, &str)> = credentials.iter().filter_map(Credentials::basic).collect();
+        let key = format!("{reference} {}", self.hashing.hash_one(told));
         let flight = flight(&self.pulling, &key);
         let result = flight
             .get_or_init(|| async {
                 let (store, reference) = (self.store.clone(), reference.clone());
                 let handle = tokio::runtime::Handle::current();
                 // It writes files as it goes; a thread that may block is the place for that.
-                let pulled = tokio::task::spawn_blocking(move || {
-                    handle.block_on(shipway_oci::pull(&store, &reference, None)).map(drop)
-                });
+                let pulled =
+                    tokio::task::spawn_blocking(move || handle.block_on(pull(&store, &reference, &credentials)));
                 let pulled = pulled.await.map_err(|error| error.to_string())?;
                 pulled.map_err(|error| error.to_string())
             })
@@ -237,6 +241,18 @@ impl Images {
         held.push((digest, Arc::downgrade(&image)));
         Ok(image)
     }
+}
+
+async fn pull(store: &Store, reference: &Reference, credentials: &[Credentials]) -> shipway_oci::Result<()> {
+    let mut last = None;
+    for one in credentials.iter().map(Some).chain([None]) {
+        match shipway_oci::pull(store, reference, one).await {
+            Ok(_) => return Ok(()),
+            // The word of the registry on credentials says more than that on none.
+            Err(error) => drop(last.get_or_insert(error)),
+        }
+    }
+    Err(last.expect("it was tried at least once"))
 }
 
 fn pull_error(wanted: &str, error: &str) -> (String, String) {

@@ -14,12 +14,14 @@ use kube::runtime::reflector::Store;
 use shipway_container::SandboxSpec;
 use shipway_driver::{EventKind, Recorder};
 
+use crate::admit;
 use crate::amount::Allocatable;
 use crate::backoff::Backoff;
 use crate::environment::Source;
 use crate::files::{self, Names};
 use crate::followed::Followed;
 use crate::image::{Image, PullPolicy, Told};
+use crate::keyring::Keyring;
 use crate::leash::{self, Leash};
 use crate::log;
 use crate::logs::Runs;
@@ -27,7 +29,8 @@ use crate::machine::{Machine, Sandbox};
 use crate::observed::{Happened, StartFailure, run_id};
 use crate::probe::{self, Target};
 use crate::publish;
-use crate::references::{self, Contents};
+use crate::references::{self, Contents, Reference};
+use crate::resize::Room;
 use crate::specification::Plan;
 use crate::tokens::Tokens;
 use crate::{pod, runtime};
@@ -43,6 +46,7 @@ pub(crate) struct Shared<M> {
     pub(crate) names: Names,
     pub(crate) host: IpAddr,
     pub(crate) allocatable: Allocatable,
+    pub(crate) room: Room,
     pub(crate) services: Store<Service>,
     pub(crate) runs: Runs,
     /// What holds pods to the node's lease, where other nodes may get them.
@@ -58,6 +62,11 @@ impl<M: Machine> Shared<M> {
 
     pub(crate) fn tell(&self, pod: &Pod, container: Option<&str>, kind: EventKind, reason: &str, message: &str) {
         self.recorder.event(&pod::reference(pod, container), kind, reason, message);
+    }
+
+    pub(crate) fn tell_of_resize(&self, pod: &Pod, container: &str, reason: &str, what: &str) {
+        let kind = if reason == "ResizeError" { EventKind::Warning } else { EventKind::Normal };
+        self.tell(pod, Some(container), kind, reason, &format!("Container {container} {what}"));
     }
 
     /// The leash that a pod is to be on.
@@ -98,10 +107,14 @@ impl<M: Machine> Shared<M> {
 
     async fn make_place(&self, pod: &Pod) -> Result<(M::Sandbox, Option<Ipv4Addr>), String> {
         let spec = pod.spec.as_ref();
+        if spec.is_some_and(|spec| spec.host_users == Some(false)) {
+            return Err("user namespaces (hostUsers: false) are not supported by this node".to_owned());
+        }
         let is_set = |field: Option<bool>| field == Some(true);
         let wanted = SandboxSpec {
             uid: pod::uid(pod).to_owned(),
-            hostname: pod::hostname(pod, &self.names.node),
+            hostname: pod::kernel_hostname(pod, &self.names.node, &self.names.cluster_domain)?,
+            sysctls: admit::sysctls(pod),
             host_network: pod::host_network(pod),
             host_pid: is_set(spec.and_then(|spec| spec.host_pid)),
             host_ipc: is_set(spec.and_then(|spec| spec.host_ipc)),
@@ -132,7 +145,8 @@ impl<M: Machine> Shared<M> {
         let folder = self.pod_folder(pod).join("etc");
         files::write(&folder, pod, address, &self.names)
             .map_err(|error| format!("write {}: {error}", folder.display()))?;
-        self.machine.mount(sandbox.supervisor(), self.volumes(pod).memory(pod)).await?;
+        let mounts = [self.volumes(pod).memory(pod), self.image_mounts(pod).await?].concat();
+        self.machine.mount(sandbox.supervisor(), mounts).await?;
         self.fill_volumes(shown, sandbox).await
     }
 
@@ -162,14 +176,53 @@ impl<M: Machine> Shared<M> {
         let spec = pod::any_container(pod, container);
         let image = spec.as_ref().and_then(|spec| spec.image.as_deref()).unwrap_or_default();
         let policy = PullPolicy::of(spec.as_ref().and_then(|spec| spec.image_pull_policy.as_deref()), image);
-        let (result, told) = self.machine.fetch(image, policy).await;
+        let result = self.fetch_image(pod, Some(container), image, policy).await;
+        Happened::Fetched { container: container.to_owned(), result }
+    }
+
+    pub(super) async fn fetch_image(
+        &self,
+        pod: &Pod,
+        container: Option<&str>,
+        image: &str,
+        policy: PullPolicy,
+    ) -> Result<Arc<Image>, (String, String)> {
+        let keys = self.keys(pod, container).await;
+        let (result, told) = self.machine.fetch(image, policy, &keys).await;
         for told in told {
             match told {
-                Told::Normal(reason, message) => self.tell(pod, Some(container), EventKind::Normal, reason, &message),
-                Told::Warning(reason, message) => self.warn(pod, Some(container), reason, &message),
+                Told::Normal(reason, message) => self.tell(pod, container, EventKind::Normal, reason, &message),
+                Told::Warning(reason, message) => self.warn(pod, container, reason, &message),
             }
         }
-        Happened::Fetched { container: container.to_owned(), result }
+        result
+    }
+
+    /// What the pod's secrets for registries hold. What is missing may not be needed: it is only told.
+    async fn keys(&self, pod: &Pod, container: Option<&str>) -> Keyring {
+        let spec = pod.spec.as_ref();
+        let names = spec.and_then(|spec| spec.image_pull_secrets.as_deref()).unwrap_or_default();
+        let mut keys = Keyring::default();
+        if names.is_empty() {
+            return keys;
+        }
+        let wanted = names.iter().map(|secret| Reference::Secret(secret.name.clone()));
+        let contents = Contents::read(&self.client, pod::namespace(pod), wanted).await.unwrap_or_default();
+        let mut missing = Vec::new();
+        for secret in names {
+            let found = contents.secret(&secret.name).map(|data| keys.add(&data));
+            if !matches!(found, Some(Ok(()))) {
+                missing.push(secret.name.as_str());
+            }
+        }
+        if !missing.is_empty() {
+            let message = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                missing.join(", ")
+            );
+            self.warn(pod, container, "FailedToRetrieveImagePullSecret", &message);
+        }
+        keys
     }
 
     /// Starts a run, up to and including its postStart hook.
@@ -208,15 +261,18 @@ impl<M: Machine> Shared<M> {
         let told = self.with_addresses(pod, *address);
         let wanted = references::of_environment(container);
         let contents = Contents::read(&self.client, pod::namespace(pod), wanted).await;
-        let contents = contents.map_err(|error| StartFailure::Config(error.to_string()))?;
+        let mut contents = contents.map_err(|error| StartFailure::Config(error.to_string()))?;
+        contents.insert_files(self.read_files(pod, container, &start.sandbox).await.map_err(StartFailure::Config)?);
         let services = self.services.state();
+        let hostname = pod::kernel_hostname(pod, &self.names.node, &self.names.cluster_domain);
+        let hostname = hostname.map_err(StartFailure::Config)?;
         let source = Source {
             pod: &told,
             container,
             image_env: &image.env,
             contents: &contents,
             services: &services,
-            hostname: &pod::hostname(pod, &self.names.node),
+            hostname: &hostname,
             allocatable: &self.allocatable,
         };
         let variables = source.variables().map_err(StartFailure::Config)?;
@@ -238,6 +294,7 @@ impl<M: Machine> Shared<M> {
             log,
             processes_of: start.processes_of.clone(),
             allocatable: &self.allocatable,
+            profiles: &self.home.join("seccomp"),
         };
         plan.specification().map_err(StartFailure::Config)
     }

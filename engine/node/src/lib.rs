@@ -8,6 +8,7 @@
 
 #![cfg_attr(test, allow(clippy::needless_pass_by_value, reason = "what json! makes is handed over as it stands"))]
 
+mod admit;
 mod amount;
 mod backoff;
 mod capacity;
@@ -23,6 +24,7 @@ mod followed;
 mod heartbeat;
 mod image;
 mod jobs;
+mod keyring;
 mod leash;
 mod lifecycle;
 mod log;
@@ -36,6 +38,7 @@ mod probe;
 mod publish;
 mod recover;
 mod references;
+mod resize;
 mod runtime;
 mod security;
 mod service;
@@ -48,6 +51,7 @@ mod streams;
 mod testing;
 mod tokens;
 mod users;
+mod variable_file;
 mod volume;
 mod worker;
 
@@ -176,6 +180,7 @@ impl Node {
         };
         let all: Api<Service> = Api::all(client.clone());
         let (services, watching) = cached(all, watcher::Config::default(), stop.clone(), |_| {});
+        let allocatable = capacity::allocatable(capacity::capacity(&config.home));
         let shared = Arc::new(jobs::Shared {
             machine,
             recorder: Recorder::new(client.clone(), "kubelet", &config.name),
@@ -188,7 +193,8 @@ impl Node {
                 dns_address: config.dns_address,
             },
             host: config.address,
-            allocatable: capacity::allocatable(capacity::capacity(&config.home)),
+            allocatable,
+            room: resize::Room::new(allocatable),
             services,
             runs,
             leash,

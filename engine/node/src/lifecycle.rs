@@ -20,10 +20,15 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
-use crate::observed::{Container, Drain, Ended, Observed, Phase, Role, Shutdown, Stage, Stop, StopStage, Why};
+use crate::observed::{
+    Container, Drain, Ended, Observed, Phase, Resizing, Role, Shutdown, Stage, Stop, StopStage, Why,
+};
+use crate::resize;
 
 /// The least time between the stop signal and KILL, also after a long preStop hook.
 const LEAST_GRACE: Duration = Duration::from_secs(2);
+/// What a kubelet gives to pods whose use of the node is beyond bounds.
+const EVICTION_GRACE: Duration = Duration::from_secs(1);
 /// How long a refused image is shown as refused before it is shown as waiting for the next try.
 const SHOWN_AS_ERROR: Duration = Duration::from_secs(2);
 
@@ -38,6 +43,8 @@ pub(crate) enum Action {
     Start(String),
     /// Begin the probes of this container's newest run.
     Probe(String),
+    /// Give this running container what it is to have.
+    Resize(String),
     /// Wait until no new connection comes.
     Drain,
     /// Run the preStop hook.
@@ -92,6 +99,8 @@ impl Observed {
             Why::Vanished
         } else if pod.metadata.deletion_timestamp.is_some() {
             Why::Deleted
+        } else if self.condemned.is_some() {
+            Why::Condemned
         } else if overdue(pod, self.start_time, wall) {
             Why::Deadline
         } else if self.complete() {
@@ -135,6 +144,7 @@ impl Observed {
             self.fetch_due(now, actions);
             self.start_due(actions);
             self.probe_due(actions);
+            self.resize_due(pod, now, actions);
         }
         for container in &mut self.containers {
             if let Some(action) = container.step_stop(pod, now) {
@@ -175,6 +185,7 @@ impl Observed {
     fn start_due(&mut self, actions: &mut Vec<Action>) {
         for container in self.due().filter(|container| container.phase == Phase::Fetched) {
             container.phase = Phase::Starting;
+            container.given.clone_from(&container.allotted);
             container.runs += 1;
             actions.push(Action::Start(container.name.clone()));
         }
@@ -187,11 +198,32 @@ impl Observed {
         }
     }
 
+    /// A pod that the node wants gone gets little time.
+    fn shutdown_grace(&self, pod: &Pod, why: Why) -> Duration {
+        if why == Why::Condemned { EVICTION_GRACE } else { grace(pod) }
+    }
+
+    fn resize_due(&mut self, pod: &Pod, now: Instant, actions: &mut Vec<Action>) {
+        for container in self.containers.iter_mut().filter(|container| container.may_resize(now)) {
+            let spec = crate::pod::container(pod, &container.name);
+            let anew =
+                spec.is_some_and(|spec| resize::restarts(spec, container.given.as_ref(), container.allotted.as_ref()));
+            if anew {
+                container.resizing = Resizing::Restarting;
+                container.stop = Some(Stop::by(now + grace(pod)));
+            } else {
+                container.resizing = Resizing::Running;
+                actions.push(Action::Resize(container.name.clone()));
+            }
+        }
+    }
+
     fn step_shutdown(&mut self, pod: &Pod, shutdown: Shutdown, now: Instant, actions: &mut Vec<Action>) {
         let alive = self.containers.iter().any(Container::alive);
         // A start that hangs, in its postStart hook say, cannot be signalled; past the deadline the sandbox ends it.
-        let overdue = shutdown.since + grace(pod) <= now
-            && self.containers.iter().any(|container| container.alive() && !container.running());
+        let deadline = shutdown.since + self.shutdown_grace(pod, shutdown.why);
+        let overdue =
+            deadline <= now && self.containers.iter().any(|container| container.alive() && !container.running());
         if shutdown.why == Why::Vanished || !alive || overdue {
             self.stage = Stage::Dismantling { again: false };
             actions.push(Action::Dismantle);
@@ -202,7 +234,7 @@ impl Observed {
             actions.push(Action::Drain);
         }
         if shutdown.drain == Drain::Done {
-            self.stop_containers(shutdown.since + grace(pod), now);
+            self.stop_containers(deadline, now);
         }
     }
 
@@ -233,13 +265,28 @@ impl Observed {
             at.extend(self.containers.iter().flat_map(|container| container.wake_at(now)));
             at.extend(time_left(pod, self.start_time, wall).map(|left| now + left));
             let draining = self.shutdown.filter(|shutdown| shutdown.drain == Drain::Done);
-            at.extend(draining.map(|shutdown| shutdown.since + grace(pod)));
+            at.extend(draining.map(|shutdown| shutdown.since + self.shutdown_grace(pod, shutdown.why)));
         }
         at.into_iter().filter(|at| *at > now).min()
     }
 }
 
 impl Container {
+    /// Whether it runs with something else than it is to have, and nothing is done about that yet.
+    fn may_resize(&self, now: Instant) -> bool {
+        let idle = match &self.resizing {
+            Resizing::No => true,
+            Resizing::Failed { until, .. } => *until <= now,
+            Resizing::Running | Resizing::Restarting => false,
+        };
+        idle && self.running() && self.stop.is_none() && self.is_misfit()
+    }
+
+    /// Whether it runs with something else than it is to have.
+    pub(crate) fn is_misfit(&self) -> bool {
+        self.running() && !resize::same(self.given.as_ref(), self.allotted.as_ref())
+    }
+
     fn step_stop(&mut self, pod: &Pod, now: Instant) -> Option<Action> {
         if !self.running() {
             return None;
@@ -279,7 +326,13 @@ impl Container {
             Phase::Ended { restart, .. } => *restart,
             _ => None,
         };
-        due.into_iter().chain(self.stop.filter(|stop| stop.stage != StopStage::Killed).map(|stop| stop.kill_at()))
+        let again = match &self.resizing {
+            Resizing::Failed { until, .. } => Some(*until),
+            _ => None,
+        };
+        due.into_iter()
+            .chain(again)
+            .chain(self.stop.filter(|stop| stop.stage != StopStage::Killed).map(|stop| stop.kill_at()))
     }
 
     /// The reason to show for what holds this container: an image error becomes a back-off after a moment.

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use shipway_container::{ContainerSpec, FailureKind, PodState, SandboxSpec};
+use shipway_container::{ContainerSpec, FailureKind, PodState, Resources, SandboxSpec};
 use shipway_network::Network;
 use tokio::sync::watch;
 
 use crate::error::NodeError;
 use crate::image::{Answer, Images, PullPolicy};
+use crate::keyring::Keyring;
 use crate::observed::StartFailure;
 use crate::volume::PodMount;
 
@@ -31,7 +32,7 @@ pub(crate) trait Machine: Clone + Send + Sync + 'static {
     fn detach(&self, uid: &str) -> impl Future<Output = Result<(), NodeError>> + Send;
     /// Resolves when no service sends new connections to `address`.
     fn released(&self, address: Ipv4Addr) -> impl Future<Output = ()> + Send;
-    fn fetch(&self, image: &str, policy: PullPolicy) -> impl Future<Output = Answer> + Send;
+    fn fetch(&self, image: &str, policy: PullPolicy, keys: &Keyring) -> impl Future<Output = Answer> + Send;
     fn mount(&self, supervisor: i32, mounts: Vec<PodMount>) -> impl Future<Output = Result<(), String>> + Send;
     /// Does something, which may block, where the pod's mounts are seen.
     fn inside(&self, supervisor: i32, work: Work) -> impl Future<Output = Result<(), String>> + Send;
@@ -43,6 +44,8 @@ pub(crate) trait Sandbox: Clone + Send + Sync + 'static {
     fn network_namespace(&self) -> PathBuf;
     fn state(&self) -> watch::Receiver<PodState>;
     fn start(&self, spec: ContainerSpec) -> impl Future<Output = Result<Begun, StartFailure>> + Send;
+    /// Changes what a run may use.
+    fn resize(&self, run: &str, resources: Resources) -> impl Future<Output = Result<(), NodeError>> + Send;
     fn kill(&self, run: &str, signal: i32) -> impl Future<Output = Result<(), NodeError>> + Send;
     fn exec(
         &self,
@@ -107,8 +110,8 @@ impl Machine for Host {
         self.network.released(address).await;
     }
 
-    async fn fetch(&self, image: &str, policy: PullPolicy) -> Answer {
-        self.images.fetch(image, policy).await
+    async fn fetch(&self, image: &str, policy: PullPolicy, keys: &Keyring) -> Answer {
+        self.images.fetch(image, policy, keys).await
     }
 
     async fn mount(&self, supervisor: i32, mounts: Vec<PodMount>) -> Result<(), String> {
@@ -143,6 +146,10 @@ impl Sandbox for shipway_container::Pod {
                 _ => StartFailure::Create(error.to_string()),
             }),
         }
+    }
+
+    async fn resize(&self, run: &str, resources: Resources) -> Result<(), NodeError> {
+        Self::change(self, run, resources).await.map_err(runtime_error)
     }
 
     async fn kill(&self, run: &str, signal: i32) -> Result<(), NodeError> {

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{self, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{self, Pod, PodStatus, ResourceRequirements};
 use tokio::time::Instant;
 
+use crate::admit::Sentence;
 use crate::backoff::Backoff;
 use crate::image::Image;
 use crate::pod;
+use crate::resize::Pending;
 
 pub(crate) use happened::{Exit, Happened, StartFailure, Verdict};
 pub(crate) use take::unknown_end;
@@ -77,12 +79,36 @@ impl Restart {
         }
     }
 
-    fn wants(self, succeeded: bool) -> bool {
+    fn wants(self, code: i32) -> bool {
         match self {
             Self::Always => true,
-            Self::OnFailure => !succeeded,
+            Self::OnFailure => code != 0,
             Self::Never => false,
         }
+    }
+}
+
+/// Exit codes after which a container is started again whatever its policy says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExitRule {
+    codes: Vec<i32>,
+    /// Whether it means all other codes.
+    others: bool,
+}
+
+impl ExitRule {
+    fn all_of(spec: &v1::Container) -> Vec<Self> {
+        let rules = spec.restart_policy_rules.as_deref().unwrap_or_default();
+        let restarts = rules.iter().filter(|rule| rule.action == "Restart").filter_map(|rule| rule.exit_codes.as_ref());
+        let rule = |codes: &v1::ContainerRestartRuleOnExitCodes| Self {
+            codes: codes.values.clone().unwrap_or_default(),
+            others: codes.operator == "NotIn",
+        };
+        restarts.map(rule).collect()
+    }
+
+    fn matches(&self, code: i32) -> bool {
+        self.codes.contains(&code) != self.others
     }
 }
 
@@ -188,6 +214,19 @@ impl Stop {
     }
 }
 
+/// How far a change of what a running container is given has come.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum Resizing {
+    #[default]
+    No,
+    /// The kernel is told.
+    Running,
+    /// It is ended, and begun anew with what it is to have.
+    Restarting,
+    /// The kernel refused; it is told again later.
+    Failed { message: String, until: Instant },
+}
+
 /// One container of the pod.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -195,6 +234,7 @@ pub(crate) struct Container {
     pub(crate) name: String,
     pub(crate) role: Role,
     pub(crate) restart: Restart,
+    pub(crate) rules: Vec<ExitRule>,
     pub(crate) phase: Phase,
     /// How many runs were begun, over the whole life of the pod.
     pub(crate) runs: u32,
@@ -216,21 +256,27 @@ pub(crate) struct Container {
     pub(crate) awaits_readiness: bool,
     /// A sidecar that has let the containers after it start.
     pub(crate) passed: bool,
+    /// What it is to have of the node.
+    pub(crate) allotted: Option<ResourceRequirements>,
+    /// What its present run was given.
+    pub(crate) given: Option<ResourceRequirements>,
+    pub(crate) resizing: Resizing,
 }
 
 impl Container {
     fn new(spec: &v1::Container, role: Role, pod_policy: Restart, discovers: bool) -> Self {
+        let own = spec.restart_policy.as_deref().map_or(pod_policy, |word| Restart::parse(Some(word)));
         let restart = match role {
             Role::Sidecar => Restart::Always,
-            Role::Init if pod_policy == Restart::Always => Restart::OnFailure,
+            Role::Init if own == Restart::Always => Restart::OnFailure,
             Role::Ephemeral => Restart::Never,
-            Role::Init => pod_policy,
-            Role::Main => spec.restart_policy.as_deref().map_or(pod_policy, |word| Restart::parse(Some(word))),
+            Role::Init | Role::Main => own,
         };
         Self {
             name: spec.name.clone(),
             role,
             restart,
+            rules: ExitRule::all_of(spec),
             phase: Phase::Waiting(None),
             runs: 0,
             last: None,
@@ -244,6 +290,9 @@ impl Container {
             awaits_startup: spec.startup_probe.is_some(),
             awaits_readiness: spec.readiness_probe.is_some() || (discovers && role == Role::Main),
             passed: false,
+            allotted: spec.resources.clone(),
+            given: None,
+            resizing: Resizing::No,
         }
     }
 
@@ -285,7 +334,11 @@ impl Container {
         self.started = false;
         self.ready = false;
         self.probed = false;
-        let (restart, wait) = if self.restart.wants(run.succeeded()) {
+        let resized = std::mem::take(&mut self.resizing) == Resizing::Restarting;
+        let wanted = self.rules.iter().any(|rule| rule.matches(run.code)) || self.restart.wants(run.code);
+        let (restart, wait) = if resized {
+            (Some(now), Duration::ZERO)
+        } else if wanted && !(self.role == Role::Init && run.succeeded()) {
             let wait = self.backoff.wait_after_run(run.ran());
             (Some(now + wait), wait)
         } else {
@@ -317,6 +370,8 @@ pub(crate) enum Why {
     Complete,
     /// It was active for longer than it may be.
     Deadline,
+    /// The node does not run it, or no longer.
+    Condemned,
 }
 
 /// How far a deleted pod's clients have been sent elsewhere.
@@ -355,6 +410,10 @@ pub(crate) struct Observed {
     pub(crate) vanished: bool,
     /// The final status was written and the object's removal asked for.
     pub(crate) removing: bool,
+    /// Why it is not given yet what it asks for.
+    pub(crate) pending: Option<Pending>,
+    /// Why the node does not run it, or no longer.
+    pub(crate) condemned: Option<Sentence>,
     /// The status of a pod that was over when the engine started; nothing more happens to it.
     pub(crate) settled: Option<Box<PodStatus>>,
 }
@@ -384,6 +443,8 @@ impl Observed {
             trouble: None,
             vanished: false,
             removing: false,
+            pending: None,
+            condemned: None,
             settled: None,
         };
         fresh.add_ephemeral(pod);

@@ -68,6 +68,23 @@ pub(crate) fn hostname(pod: &Pod, node: &str) -> String {
     cut.trim_end_matches(['-', '.']).to_owned()
 }
 
+/// The most that the kernel takes.
+const LONGEST_HOSTNAME: usize = 64;
+
+/// What the kernel calls the pod's host: the short name, or the full one where the pod asks for that.
+pub(crate) fn kernel_hostname(pod: &Pod, node: &str, cluster_domain: &str) -> Result<String, String> {
+    let asks = pod.spec.as_ref().is_some_and(|spec| spec.set_hostname_as_fqdn == Some(true));
+    match fully_qualified(pod, node, cluster_domain).filter(|_| asks && !host_network(pod)) {
+        Some(full) if full.len() > LONGEST_HOSTNAME => Err(format!(
+            "failed to construct FQDN from pod hostname and cluster domain, FQDN {full} is too long \
+             ({LONGEST_HOSTNAME} characters is the max, {} characters requested)",
+            full.len()
+        )),
+        Some(full) => Ok(full),
+        None => Ok(hostname(pod, node)),
+    }
+}
+
 /// The name under the pod's subdomain, when it has one.
 pub(crate) fn fully_qualified(pod: &Pod, node: &str, cluster_domain: &str) -> Option<String> {
     let subdomain = pod.spec.as_ref()?.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty())?;

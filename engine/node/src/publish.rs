@@ -30,8 +30,10 @@ pub(crate) async fn write_status(client: &kube::Client, pod: &Pod, status: &PodS
 /// A merge patch: fields that have no value any more are taken away, and a pod of another uid refuses it.
 fn status_patch(pod: &Pod, status: &PodStatus) -> Value {
     let scheduled = scheduled(status);
-    let own = status.conditions.iter().flatten();
-    let mut conditions: Vec<&PodCondition> = status::foreign_conditions(pod).chain(own).collect();
+    let own = status.conditions.as_deref().unwrap_or_default();
+    // One of the kinds that several may set is ours now.
+    let foreign = status::foreign_conditions(pod).filter(|it| own.iter().all(|ours| ours.type_ != it.type_));
+    let mut conditions: Vec<&PodCondition> = foreign.chain(own).collect();
     if conditions.iter().all(|condition| condition.type_ != scheduled.type_) {
         conditions.insert(0, &scheduled);
     }

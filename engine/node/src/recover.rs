@@ -87,6 +87,10 @@ fn remember(container: &mut Container, status: &ContainerStatus) {
     let begun = status.container_id.as_ref().is_some_and(|id| !id.is_empty());
     container.runs = if begun { restarts + 1 } else { 0 };
     container.backoff = Backoff::after_restarts(restarts);
+    if let Some(resources) = &status.resources {
+        container.allotted = Some(resources.clone());
+    }
+    container.given.clone_from(&container.allotted);
     container.last = status
         .last_state
         .as_ref()

@@ -20,6 +20,9 @@ pub(crate) enum Reference {
     Claim(String),
 }
 
+/// Files in volumes of the pod, by volume and path, and their text.
+pub(crate) type Files = BTreeMap<(String, String), String>;
+
 /// What the referred objects hold; an absent object has no entry.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Contents {
@@ -27,6 +30,7 @@ pub(crate) struct Contents {
     secrets: BTreeMap<String, Arc<Secret>>,
     claims: BTreeMap<String, Arc<Claimed>>,
     tokens: Issued,
+    files: Files,
 }
 
 impl Contents {
@@ -68,6 +72,15 @@ impl Contents {
 
     pub(crate) fn insert_tokens(&mut self, tokens: Issued) {
         self.tokens.extend(tokens);
+    }
+
+    pub(crate) fn insert_files(&mut self, files: Files) {
+        self.files.extend(files);
+    }
+
+    /// The text of a file in one of the pod's volumes.
+    pub(crate) fn file(&self, volume: &str, path: &str) -> Option<&str> {
+        self.files.get(&(volume.to_owned(), path.to_owned())).map(String::as_str)
     }
 
     pub(crate) fn token(&self, wanted: &Wanted) -> Option<&str> {
@@ -134,6 +147,13 @@ pub(crate) fn of_environment(container: &Container) -> BTreeSet<Reference> {
         all.extend(from.secret_key_ref.as_ref().map(|key| Reference::Secret(key.name.clone())));
     }
     all
+}
+
+/// The files that the environment of a container is taken from: volume and path.
+pub(crate) fn files_of(container: &Container) -> BTreeSet<(String, String)> {
+    let sources = container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref());
+    let files = sources.filter_map(|from| from.file_key_ref.as_ref());
+    files.map(|file| (file.volume_name.clone(), file.path.clone())).collect()
 }
 
 /// What the volumes of a pod refer to.

@@ -1,5 +1,7 @@
 //! What a container's processes may do: capabilities, privilege, seccomp.
 
+use std::path::{Component, Path};
+
 use k8s_openapi::api::core::v1::{Container, Pod, SeccompProfile};
 use shipway_container::Seccomp;
 
@@ -117,20 +119,29 @@ fn full(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| format!("CAP_{name}")).collect()
 }
 
-/// The seccomp profile, the container's own before the pod's; none asked for is unconfined, as documented upstream.
-pub(crate) fn seccomp(pod: &Pod, container: &Container) -> Result<Seccomp, String> {
+/// The seccomp profile, the container's own before the pod's; none asked for is the default one, as on a kubelet that is
+/// told so by `seccompDefault`. `profiles` is the folder of the node's own.
+pub(crate) fn seccomp(pod: &Pod, container: &Container, profiles: &Path) -> Result<Seccomp, String> {
     if privileged(container) {
         return Ok(Seccomp::Unconfined);
     }
     let own = container.security_context.as_ref().and_then(|context| context.seccomp_profile.as_ref());
     let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref()?.seccomp_profile.as_ref());
-    own.or(of_pod).map_or(Ok(Seccomp::Unconfined), profile)
+    own.or(of_pod).map_or(Ok(Seccomp::RuntimeDefault), |wanted| profile(wanted, profiles))
 }
 
-fn profile(profile: &SeccompProfile) -> Result<Seccomp, String> {
+fn profile(profile: &SeccompProfile, profiles: &Path) -> Result<Seccomp, String> {
     match profile.type_.as_str() {
         "Unconfined" => Ok(Seccomp::Unconfined),
         "RuntimeDefault" => Ok(Seccomp::RuntimeDefault),
+        "Localhost" => {
+            let name = Path::new(profile.localhost_profile.as_deref().unwrap_or_default());
+            let plain = name.components().all(|part| matches!(part, Component::Normal(_)));
+            if name.as_os_str().is_empty() || !plain {
+                return Err(format!("seccomp profile \"{}\" must be a path below the node's folder", name.display()));
+            }
+            Ok(Seccomp::Localhost(profiles.join(name)))
+        }
         other => Err(format!("seccomp profile type {other} is not supported by this node")),
     }
 }
@@ -153,6 +164,24 @@ mod tests {
         assert!(!changed.contains(&"CAP_NET_RAW".to_owned()));
         assert_eq!(set(json!({"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]})), ["CAP_NET_BIND_SERVICE"]);
         assert_eq!(set(json!({"add": ["ALL"], "drop": ["SYS_ADMIN"]})).len(), ALL.len() - 1);
+    }
+
+    #[test]
+    fn calls_are_filtered_unless_a_pod_says_otherwise() {
+        let of = |pod: Value, own: Value| {
+            let pod = json!({"spec": {"containers": [], "securityContext": {"seccompProfile": pod}}});
+            let container = json!({"name": "c", "securityContext": own});
+            let parse = |value: Value| serde_json::from_value(value).expect("a container");
+            seccomp(&serde_json::from_value(pod).expect("a pod"), &parse(container), Path::new("/home/seccomp"))
+        };
+        let local = |name: &str| json!({"type": "Localhost", "localhostProfile": name});
+        assert_eq!(of(Value::Null, json!({})), Ok(Seccomp::RuntimeDefault));
+        assert_eq!(of(json!({"type": "Unconfined"}), json!({})), Ok(Seccomp::Unconfined));
+        assert_eq!(of(Value::Null, json!({"privileged": true})), Ok(Seccomp::Unconfined));
+        assert_eq!(of(local("a/b.json"), json!({})), Ok(Seccomp::Localhost("/home/seccomp/a/b.json".into())));
+        for escaping in ["../x", "/etc/x", ""] {
+            assert!(of(local(escaping), json!({})).is_err(), "{escaping}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::volume::{PodMount, Volumes};
 use crate::{security, users};
 
 /// No container needs more processes; a fork bomb needs fewer to end a machine.
-const PIDS_LIMIT: i64 = 4096;
+pub(crate) const PIDS_LIMIT: i64 = 4096;
 /// A log file grows to this before it is rotated.
 const LOG_LIMIT: u64 = 10 * 1024 * 1024;
 const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
@@ -35,6 +35,8 @@ pub(crate) struct Plan<'a> {
     /// The run of the pod whose processes it is to see.
     pub(crate) processes_of: Option<String>,
     pub(crate) allocatable: &'a Allocatable,
+    /// The folder of the node's own seccomp profiles.
+    pub(crate) profiles: &'a Path,
 }
 
 impl Plan<'_> {
@@ -56,7 +58,7 @@ impl Plan<'_> {
             privileged: security::privileged(container),
             capabilities: security::capabilities(container)?,
             no_new_privileges: security::no_new_privileges(container),
-            seccomp: security::seccomp(self.pod, container)?,
+            seccomp: security::seccomp(self.pod, container, self.profiles)?,
             stdin: container.stdin == Some(true),
             stdin_once: container.stdin_once == Some(true),
             terminal: container.tty == Some(true),
@@ -146,6 +148,7 @@ mod tests {
             log: PathBuf::from("/logs/2.log"),
             processes_of: None,
             allocatable: &HERE,
+            profiles: Path::new("/home/seccomp"),
         }
         .specification()
     }

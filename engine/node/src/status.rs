@@ -8,12 +8,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP,
-    Pod, PodCondition, PodIP, PodStatus,
+    Pod, PodCondition, PodIP, PodStatus, VolumeMount, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::time::Instant;
 
-use crate::observed::{Container, Ended, Observed, Phase, Role, Stage, Why, run_id};
+use crate::observed::{Container, Ended, Observed, Phase, Resizing, Role, Stage, Why, run_id};
 use crate::pod;
 
 /// The status of `pod` now; `before` is the status that the API was last given.
@@ -73,6 +73,9 @@ fn address(pod: &Pod, observed: &Observed, host: IpAddr) -> Option<String> {
 }
 
 fn end_reason(observed: &Observed) -> (Option<String>, Option<String>) {
+    if let Some(sentence) = &observed.condemned {
+        return (Some(sentence.reason.to_owned()), Some(sentence.message.clone()));
+    }
     match observed.shutdown {
         Some(shutdown) if shutdown.why == Why::Deadline => (
             Some("DeadlineExceeded".to_owned()),
@@ -84,7 +87,7 @@ fn end_reason(observed: &Observed) -> (Option<String>, Option<String>) {
 
 /// Pending, Running, Succeeded or Failed.
 pub(crate) fn phase(observed: &Observed) -> &'static str {
-    if observed.shutdown.is_some_and(|shutdown| shutdown.why == Why::Deadline) {
+    if observed.condemned.is_some() || observed.shutdown.is_some_and(|shutdown| shutdown.why == Why::Deadline) {
         return "Failed";
     }
     let ended = observed.stage == Stage::Gone;
@@ -117,6 +120,8 @@ fn container_status(pod: &Pod, observed: &Observed, container: &Container, now: 
     let image = container.image.as_ref();
     let begun = container.runs > 0 && container.phase != Phase::Starting;
     let done_well = container.role == Role::Init && container.finished().is_some_and(Ended::succeeded);
+    let mounts = spec.as_ref().and_then(|spec| spec.volume_mounts.as_ref());
+    let mounts = mounts.map(|mounts| mounts.iter().map(mount_status).collect::<Vec<_>>());
     let asked = spec.and_then(|spec| spec.image.clone()).unwrap_or_default();
     ContainerStatus {
         name: container.name.clone(),
@@ -128,7 +133,25 @@ fn container_status(pod: &Pod, observed: &Observed, container: &Container, now: 
         restart_count: i32::try_from(container.attempt()).unwrap_or(i32::MAX),
         state: Some(state(pod, observed, container, now)),
         last_state: last_state(pod, container, now),
+        resources: container.given.clone().filter(|_| container.running()).or_else(|| container.allotted.clone()),
+        allocated_resources: container.allotted.as_ref().and_then(|allotted| allotted.requests.clone()),
+        volume_mounts: mounts.filter(|mounts| !mounts.is_empty()),
         ..ContainerStatus::default()
+    }
+}
+
+fn mount_status(mount: &VolumeMount) -> VolumeMountStatus {
+    let read_only = mount.read_only == Some(true);
+    VolumeMountStatus {
+        name: mount.name.clone(),
+        mount_path: mount.mount_path.clone(),
+        read_only: read_only.then_some(true),
+        // What is mounted below is read-only, too, wherever that is asked for or not.
+        recursive_read_only: read_only.then(|| {
+            let asked = mount.recursive_read_only.as_deref().is_some_and(|asked| asked != "Disabled");
+            if asked { "Enabled" } else { "Disabled" }.to_owned()
+        }),
+        ..VolumeMountStatus::default()
     }
 }
 
@@ -225,7 +248,33 @@ fn conditions(
     wall: Timestamp,
 ) -> Vec<PodCondition> {
     let old = before.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    findings(pod, observed, phase).iter().map(|finding| condition(pod, finding, old, wall)).collect()
+    let disrupted = observed.condemned.iter().filter(|sentence| sentence.disrupts).map(|sentence| Finding {
+        kind: "DisruptionTarget",
+        holds: true,
+        reason: Some("TerminationByKubelet"),
+        message: Some(sentence.message.clone()),
+    });
+    let all = findings(pod, observed, phase).into_iter().chain(resizes(observed)).chain(disrupted);
+    all.map(|finding| condition(pod, &finding, old, wall)).collect()
+}
+
+/// What stands in the way of what the pod asks for by now.
+fn resizes(observed: &Observed) -> Vec<Finding> {
+    let mut all = Vec::new();
+    if let Some(pending) = &observed.pending {
+        let (reason, message) = pending.words();
+        let message = Some(message.to_owned());
+        all.push(Finding { kind: "PodResizePending", holds: true, reason: Some(reason), message });
+    }
+    if observed.containers.iter().any(Container::is_misfit) {
+        let failed = observed.containers.iter().find_map(|container| match &container.resizing {
+            Resizing::Failed { message, .. } => Some(message.clone()),
+            _ => None,
+        });
+        let reason = failed.is_some().then_some("Error");
+        all.push(Finding { kind: "PodResizeInProgress", holds: true, reason, message: failed });
+    }
+    all
 }
 
 /// Whether somebody has said in the node's place that the pod is not ready, since the node was silent.
@@ -241,8 +290,15 @@ pub(crate) fn foreign_conditions(pod: &Pod) -> impl Iterator<Item = &PodConditio
 }
 
 fn is_own(condition: &PodCondition) -> bool {
-    matches!(condition.type_.as_str(), "PodReadyToStartContainers" | "Initialized" | "Ready" | "ContainersReady")
-        || crate::leash::is_own(condition)
+    const OWN: [&str; 6] = [
+        "PodReadyToStartContainers",
+        "Initialized",
+        "Ready",
+        "ContainersReady",
+        "PodResizePending",
+        "PodResizeInProgress",
+    ];
+    OWN.contains(&condition.type_.as_str()) || crate::leash::is_own(condition)
 }
 
 fn findings(pod: &Pod, observed: &Observed, phase: &str) -> Vec<Finding> {

@@ -12,11 +12,12 @@ use http_body_util::BodyExt;
 use jiff::Timestamp;
 use kube::client::Body;
 use serde_json::{Value, json};
-use shipway_container::{ContainerSpec, ContainerState, PodState, SandboxSpec};
+use shipway_container::{ContainerSpec, ContainerState, PodState, Resources, SandboxSpec};
 use tokio::sync::watch;
 
 use crate::error::NodeError;
 use crate::image::{Answer as ImageAnswer, Image, PullPolicy, Told};
+use crate::keyring::Keyring;
 use crate::machine::{Begun, Machine, Sandbox, Work};
 use crate::observed::StartFailure;
 use crate::volume::PodMount;
@@ -160,7 +161,7 @@ impl Machine for Imagined {
         self.did(format!("released {address}"));
     }
 
-    async fn fetch(&self, image: &str, _policy: PullPolicy) -> ImageAnswer {
+    async fn fetch(&self, image: &str, _policy: PullPolicy, _keys: &Keyring) -> ImageAnswer {
         let once = |left: usize| left.checked_sub(1);
         assert!(self.panics.fetch_update(Ordering::Relaxed, Ordering::Relaxed, once).is_err(), "no image today");
         if self.missing.lock().expect("not poisoned").iter().any(|missing| missing == image) {
@@ -210,6 +211,11 @@ impl Sandbox for Place {
                 .insert(spec.id.clone(), ContainerState::Running { pid: 42, started_at: SystemTime::now() });
         });
         Ok(Begun { pid: 42, since: Timestamp::now(), warnings: Vec::new() })
+    }
+
+    async fn resize(&self, run: &str, resources: Resources) -> Result<(), NodeError> {
+        self.machine.did(format!("resize {run} {:?} {:?}", resources.cpu_limit_milli, resources.memory_limit));
+        Ok(())
     }
 
     async fn kill(&self, run: &str, signal: i32) -> Result<(), NodeError> {

@@ -25,6 +25,7 @@ use crate::machine::{Machine, Sandbox};
 use crate::observed::{Happened, Observed, Stage, StartFailure, Verdict};
 use crate::publish::{self, Written};
 use crate::references::{self, Reference};
+use crate::resize::{self, Amounts, Pending};
 use crate::tokens::Tokens;
 use crate::{pod, runtime, status};
 
@@ -75,6 +76,8 @@ pub(crate) struct Worker<M: Machine> {
     remove_due: bool,
     refresh: Refresh,
     tokens: Arc<Tokens>,
+    /// Told when other pods are allotted something else.
+    room: watch::Receiver<HashMap<String, Amounts>>,
     /// Since when it is on the node's leash.
     leashed: Option<Timestamp>,
 }
@@ -99,6 +102,7 @@ impl<M: Machine> Worker<M> {
     ) -> Self {
         let runtime = sandbox.as_ref().map(Sandbox::state);
         let published = pod.status.clone().map(Box::new);
+        let room = shared.room.changes();
         // What an earlier engine has promised of a sandbox that is still there.
         let leashed = sandbox.as_ref().filter(|_| leash::is_told(&pod)).map(|_| observed.start_time);
         Self {
@@ -119,6 +123,7 @@ impl<M: Machine> Worker<M> {
             refresh: Refresh::Idle,
             tokens: Arc::default(),
             leashed,
+            room,
         }
     }
 
@@ -129,7 +134,9 @@ impl<M: Machine> Worker<M> {
             self.watch_references(references::of_volumes(&self.pod));
             self.refresh_volumes();
         }
+        self.allot();
         while self.advance() {
+            let deferred = matches!(self.observed.pending, Some(Pending::Deferred(_)));
             let (now, wall) = clock();
             let wake = self.observed.wake_at(&self.pod, now, wall);
             let renewal = self.renewal();
@@ -140,6 +147,7 @@ impl<M: Machine> Worker<M> {
                 () = changed(Some(&mut self.desired)) => self.take_desired(),
                 Some(news) = self.news.1.recv() => self.take_news(news),
                 () = changed(self.runtime.as_mut()) => self.observe_runtime(),
+                () = changed(deferred.then_some(&mut self.room)) => self.allot(),
                 () = until(wake) => {}
                 () = until(renewal) => self.refresh_volumes(),
             }
@@ -154,11 +162,30 @@ impl<M: Machine> Worker<M> {
             self.begin(action);
         }
         self.shared.runs.update(&self.pod, &self.observed);
+        if matches!(self.observed.stage, Stage::Gone | Stage::Finished) {
+            self.shared.room.release(pod::uid(&self.pod));
+        }
         if self.observed.stage == Stage::Finished {
             return false;
         }
         self.publish();
         true
+    }
+
+    /// Sees whether the containers can be given what the pod asks for by now.
+    fn allot(&mut self) {
+        if matches!(self.observed.stage, Stage::Gone | Stage::Finished) || self.observed.shutdown.is_some() {
+            return;
+        }
+        self.room.mark_unchanged();
+        let Some(answer) = resize::consider(&self.pod, &self.observed, &self.shared.room) else { return };
+        if let Err(pending) = &answer
+            && self.observed.pending.as_ref() != Some(pending)
+        {
+            let (reason, message) = pending.words();
+            self.shared.tell(&self.pod, None, EventKind::Warning, &format!("Resize{reason}"), message);
+        }
+        self.happened(Happened::Allotted(answer));
     }
 
     async fn finish(mut self) {
@@ -274,6 +301,7 @@ impl<M: Machine> Worker<M> {
                 }
                 self.pod = pod;
                 self.observed.add_ephemeral(&self.pod);
+                self.allot();
                 if changed {
                     self.refresh_volumes();
                 }

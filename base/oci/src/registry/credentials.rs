@@ -73,6 +73,14 @@ struct Helped {
 }
 
 impl Credentials {
+    /// The name and the password, where these are what it is.
+    pub fn basic(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Basic { username, password } => Some((username, password)),
+            _ => None,
+        }
+    }
+
     /// What to say to this registry.
     pub(super) fn resolve(&self, registry: &str) -> Result<RegistryAuth> {
         match self {

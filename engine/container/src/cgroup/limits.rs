@@ -56,6 +56,32 @@ impl Group {
         warnings
     }
 
+    /// Writes the limits of a group in which processes run; what is not limited any more is freed.
+    pub(crate) fn change(&self, resources: &Resources) -> io::Result<()> {
+        self.share(resources.cpu_request_milli.unwrap_or(0))?;
+        match resources.cpu_limit_milli {
+            Some(milli) => self.limit_processor(milli)?,
+            None => {
+                self.write("cpu", "cpu.cfs_quota_us", "cpu.max", &if_unified(self, "cpu", "max".to_owned(), "-1"))?
+            }
+        }
+        let Some((unified, folder)) = self.with("memory") else {
+            return resources.memory_limit.map_or(Ok(()), |bytes| self.limit_memory(bytes));
+        };
+        if unified {
+            return match resources.memory_limit {
+                Some(bytes) => spare(&folder, bytes).and_then(|()| self.limit_memory(bytes)),
+                None => fs::write(folder.join("memory.max"), "max"),
+            };
+        }
+        let bytes = resources.memory_limit.map_or_else(|| "-1".to_owned(), |bytes| bytes.to_string());
+        // Memory with swap is never less than without: which of the two comes first depends on the direction.
+        let both = folder.join("memory.memsw.limit_in_bytes");
+        let first = optional(&both, &bytes);
+        fs::write(folder.join("memory.limit_in_bytes"), &bytes)?;
+        first.or_else(|_| optional(&both, &bytes))
+    }
+
     fn write(&self, controller: &str, v1: &str, v2: &str, value: &str) -> io::Result<()> {
         let Some((unified, folder)) = self.with(controller) else {
             return Err(io::Error::other(format!("this machine has no {controller} controller")));
@@ -78,7 +104,7 @@ impl Group {
             "cpu",
             "cpu.cfs_period_us",
             "cpu.max",
-            &if_unified(self, "cpu", format!("{quota} {PERIOD}"), PERIOD),
+            &if_unified(self, "cpu", format!("{quota} {PERIOD}"), &PERIOD.to_string()),
         )?;
         if self.with("cpu").is_some_and(|(unified, _)| unified) {
             return Ok(());
@@ -99,8 +125,14 @@ impl Group {
     }
 }
 
-fn if_unified(group: &Group, controller: &str, unified: String, otherwise: u64) -> String {
-    if group.with(controller).is_some_and(|(unified, _)| unified) { unified } else { otherwise.to_string() }
+fn if_unified(group: &Group, controller: &str, unified: String, otherwise: &str) -> String {
+    if group.with(controller).is_some_and(|(unified, _)| unified) { unified } else { otherwise.to_owned() }
+}
+
+/// Version 2 would kill for a limit below what is used; version 1 refuses it.
+fn spare(folder: &Path, bytes: u64) -> io::Result<()> {
+    let used: u64 = fs::read_to_string(folder.join("memory.current"))?.trim().parse().unwrap_or(0);
+    if used <= bytes { Ok(()) } else { Err(io::Error::other(format!("{used} bytes of memory are in use"))) }
 }
 
 /// Machines without swap accounting have no such file.

@@ -11,10 +11,11 @@ use tokio::time::timeout;
 
 use super::connection::Connection;
 use super::{exec, reclaim};
+use crate::cgroup::Group;
 use crate::disk;
 use crate::error::{ContainerError, Failure, FailureKind};
 use crate::layout::{PodPaths, check_name};
-use crate::spec::ContainerSpec;
+use crate::spec::{ContainerSpec, Resources};
 use crate::state::{ContainerState, ExecOutput, PodState, Started};
 use crate::wire::{Manner, Operation, Outcome};
 
@@ -109,6 +110,22 @@ impl Pod {
             _ => ContainerError::io(tried)(error),
         })?;
         disk::write(&paths.spec(), spec).map_err(ContainerError::io(format!("write {}", paths.spec().display())))
+    }
+
+    /// Changes what a container may use while it runs: all of it, or an error says what the kernel refused.
+    pub async fn change(&self, id: &str, resources: Resources) -> Result<(), ContainerError> {
+        check_name("container", id)?;
+        let paths = self.0.paths.container(id);
+        let change = move || {
+            let mut spec: ContainerSpec = disk::read(&paths.spec())?;
+            Group::new(&paths.cgroup)?.change(&resources)?;
+            spec.resources = resources;
+            disk::write(&paths.spec(), &spec)
+        };
+        let changed = tokio::task::spawn_blocking(change).await;
+        changed
+            .map_err(|error| Failure::internal(format!("changing the limits of {id}: {error}")))?
+            .map_err(ContainerError::io(format!("change the limits of {id}")))
     }
 
     /// Sends a signal to the container's first process.

@@ -12,7 +12,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, sethostname};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-use crate::error::{Context, Failure};
+use crate::error::{Context, Failure, FailureKind};
 use crate::layout::PodPaths;
 use crate::process::Identity;
 use crate::spec::SandboxSpec;
@@ -36,10 +36,23 @@ pub(super) fn enter(spec: &SandboxSpec, paths: &PodPaths) -> Result<(), Failure>
         sethostname(&spec.hostname).or_internal(|| format!("set the host name \"{}\"", spec.hostname))?;
         raise_loopback().or_internal(|| "bring up the loopback interface".into())?;
     }
+    spec.sysctls.iter().try_for_each(|(name, value)| set(name, value))?;
     if !spec.host_ipc {
         share_memory(paths).or_internal(|| "mount the pod's shared memory".into())?;
     }
     Ok(())
+}
+
+/// The file shows the namespaces of who looks.
+fn set(name: &str, value: &str) -> Result<(), Failure> {
+    let parts: Vec<&str> = name.split('.').collect();
+    if parts.iter().any(|part| matches!(*part, "" | "." | "..") || part.contains("..")) {
+        return Err(Failure::create(format!("\"{name}\" is no kernel parameter")));
+    }
+    // A slash stands for a dot within a part.
+    let parts: Vec<String> = parts.iter().map(|part| part.replace('/', ".")).collect();
+    let file = std::path::Path::new("/proc/sys").join(parts.join("/"));
+    fs::write(&file, value).or_fail(FailureKind::CreateContainer, || format!("set {name} to \"{value}\""))
 }
 
 fn share_memory(paths: &PodPaths) -> io::Result<()> {

@@ -82,6 +82,20 @@ pub(crate) async fn the_default_seccomp_profile_is_in_force_without_no_new_privi
     assert!(error.to_string().contains("/profile.json"), "{error}");
 }
 
+pub(crate) async fn a_profile_of_the_node_is_in_force_for_program_and_commands(world: &World) {
+    let profile = world.folder.path().join("no-chmod.json");
+    let text = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["chmod", "fchmod", "fchmodat", "fchmodat2"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]}"#;
+    fs::write(&profile, text).unwrap();
+    for (id, no_new_privileges) in [("filtered-0", false), ("filtered-1", true)] {
+        let mut spec = world.script(id, "chmod 700 /tmp; grep Seccomp: /proc/self/status");
+        spec.seccomp = Seccomp::Localhost(profile.clone());
+        spec.no_new_privileges = no_new_privileges;
+        let (output, _) = world.run(spec).await;
+        assert!(output.contains("No space left on device") && output.contains("Seccomp:\t2"), "{output}");
+    }
+}
+
 pub(crate) async fn a_user_has_only_the_capabilities_given(world: &World) {
     let script =
         "id; grep -E '^(Cap|NoNewPrivs)' /proc/self/status; echo $HOME; touch /etc/x; echo again > /dev/stdout";

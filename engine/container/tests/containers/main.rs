@@ -56,6 +56,7 @@ tests! {
         a_read_only_root_cannot_be_written
         mount_destinations_do_not_escape_the_root
         the_default_seccomp_profile_is_in_force_without_no_new_privileges
+        a_profile_of_the_node_is_in_force_for_program_and_commands
         a_user_has_only_the_capabilities_given
         commands_are_confined_like_the_first_process
         only_the_usual_devices_work

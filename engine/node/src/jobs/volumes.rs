@@ -1,16 +1,18 @@
 //! The volumes of a pod as pieces of work: what they show is read from the API, then written off the async threads.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::Shared;
 use crate::amount::Allocatable;
+use crate::image::PullPolicy;
 use crate::machine::{Machine, Sandbox};
 use crate::pod;
-use crate::references::{self, Contents};
+use crate::references::{self, Contents, Files};
 use crate::tokens::Tokens;
-use crate::volume::{FOLDERS, Sources, VolumeError, Volumes};
+use crate::volume::{FOLDERS, PodMount, Sources, VolumeError, Volumes, volumes};
 
 /// A pod's volumes and all that they are made from.
 pub(super) struct Shown {
@@ -64,6 +66,47 @@ impl<M: Machine> Shared<M> {
         let (node, folders) = (self.names.node.clone(), self.home.join(FOLDERS));
         let (volumes, pod, allocatable) = (self.volumes(pod), pod.clone(), self.allocatable);
         Ok(Some(Shown { volumes, pod, contents, allocatable, node, folders }))
+    }
+
+    /// The images that volumes show, found or pulled.
+    pub(super) async fn image_mounts(&self, pod: &Pod) -> Result<Vec<PodMount>, String> {
+        let mut mounts = Vec::new();
+        for volume in volumes(pod) {
+            let Some(source) = &volume.image else { continue };
+            let image = source.reference.as_deref().unwrap_or_default();
+            let policy = PullPolicy::of(source.pull_policy.as_deref(), image);
+            let found = self.fetch_image(pod, None, image, policy).await;
+            let found =
+                found.map_err(|(_, message)| VolumeError { volume: volume.name.clone(), message }.to_string())?;
+            mounts.push(self.volumes(pod).image(volume, &found.lowers));
+        }
+        Ok(mounts)
+    }
+
+    /// The files that a container takes variables from, which only the pod sees.
+    pub(super) async fn read_files(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        sandbox: &M::Sandbox,
+    ) -> Result<Files, String> {
+        let wanted = references::files_of(container);
+        if wanted.is_empty() {
+            return Ok(Files::new());
+        }
+        let found = Arc::new(Mutex::new(Files::new()));
+        let (volumes, pod, into) = (self.volumes(pod), pod.clone(), found.clone());
+        let work = move || {
+            for (name, path) in wanted {
+                if let Some(text) = volumes.read(&pod, &name, &path)? {
+                    into.lock().unwrap_or_else(PoisonError::into_inner).insert((name, path), text);
+                }
+            }
+            Ok(())
+        };
+        self.machine.inside(sandbox.supervisor(), Box::new(work)).await?;
+        let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(found)
     }
 
     /// Removes the volumes of a pod that has come to its end.

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use super::Ended;
+use crate::admit::Sentence;
 use crate::image::Image;
+use crate::resize::{Allotment, Pending};
 
 /// The end of a run as the runtime tells it.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +84,12 @@ pub(crate) enum Happened {
     ReferenceChanged,
     /// The object's removal was answered.
     Removed { gone: bool },
+    /// Containers are to be given something else from now on, or not yet.
+    Allotted(Result<Allotment, Pending>),
+    /// A running container was given something else, or could not be.
+    Resized { container: String, attempt: u32, result: Result<Option<ResourceRequirements>, String> },
+    /// The node refuses the pod, or wants it gone.
+    Condemned(Sentence),
     /// The object vanished from the API.
     Vanished,
 }

@@ -6,13 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use tokio::time::Instant;
 
 use super::{
-    Container, Drain, Ended, Exit, Happened, Observed, Phase, Role, Stage, StartFailure, Stop, StopStage, Verdict,
+    Container, Drain, Ended, Exit, Happened, Observed, Phase, Resizing, Role, Stage, StartFailure, Stop, StopStage,
+    Verdict,
 };
 use crate::backoff::Backoff;
 use crate::image::Image;
+use crate::resize::{Allotment, Pending};
+
+/// Before the kernel is asked again for what it refused.
+const RESIZE_PAUSE: Duration = Duration::from_secs(5);
 
 impl Observed {
     /// Takes note of something that happened.
@@ -40,6 +46,9 @@ impl Observed {
             Happened::ReferenceChanged => self.forget_waits(now),
             Happened::Removed { gone: true } => self.stage = Stage::Finished,
             Happened::Removed { gone: false } => self.removing = false,
+            Happened::Allotted(answer) => self.take_allotted(answer),
+            Happened::Resized { container, attempt, result } => self.take_resized(&container, attempt, result, now),
+            Happened::Condemned(sentence) => drop(self.condemned.get_or_insert(sentence)),
             Happened::Vanished => self.vanished = true,
         }
     }
@@ -114,6 +123,38 @@ impl Observed {
                 container.stop = Some(Stop { stage: StopStage::Signal, ..Stop::by(now + grace) });
             }
         }
+    }
+
+    fn take_allotted(&mut self, answer: Result<Allotment, Pending>) {
+        match answer {
+            Ok(allotment) => {
+                self.pending = None;
+                for (name, resources) in allotment {
+                    if let Some(container) = self.container_mut(&name) {
+                        container.allotted = resources;
+                    }
+                }
+            }
+            Err(pending) => self.pending = Some(pending),
+        }
+    }
+
+    fn take_resized(
+        &mut self,
+        name: &str,
+        attempt: u32,
+        result: Result<Option<ResourceRequirements>, String>,
+        now: Instant,
+    ) {
+        let same_run = |container: &&mut Container| container.attempt() == attempt && container.running();
+        let Some(container) = self.container_mut(name).filter(|container| same_run(&container)) else { return };
+        container.resizing = match result {
+            Ok(given) => {
+                container.given = given;
+                Resizing::No
+            }
+            Err(message) => Resizing::Failed { message, until: now + RESIZE_PAUSE },
+        };
     }
 
     fn take_runtime(&mut self, mut exits: BTreeMap<String, Exit>, lost: bool, now: Instant, wall: Timestamp) {

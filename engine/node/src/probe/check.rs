@@ -1,4 +1,4 @@
-//! One question to a container: a command in it, an HTTP request, a TCP connection; also what lifecycle hooks do.
+//! One question to a container: a command in it, an HTTP request, a TCP connection, a gRPC health check; also what lifecycle hooks do.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, HTTPGetAction, LifecycleHandler, Pro
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::net::TcpStream;
 
-use super::http;
+use super::{grpc, http};
 use crate::machine::Sandbox;
 
 /// Success, or why not in words.
@@ -19,6 +19,7 @@ pub(super) enum Check {
     Exec(Vec<String>),
     Http(http::Get),
     Tcp { host: Option<String>, port: u16 },
+    Grpc(grpc::Health),
     Sleep(Duration),
 }
 
@@ -34,10 +35,11 @@ impl Check {
         if let Some(tcp) = &probe.tcp_socket {
             return Ok(Self::Tcp { host: tcp.host.clone(), port: port(&tcp.port, container)? });
         }
-        if probe.grpc.is_some() {
-            return Err("gRPC probes are not supported by this node".to_owned());
+        if let Some(health) = &probe.grpc {
+            let port = port(&IntOrString::Int(health.port), container)?;
+            return Ok(Self::Grpc(grpc::Health { port, service: health.service.clone().unwrap_or_default() }));
         }
-        Err("the probe names no exec, httpGet or tcpSocket".to_owned())
+        Err("the probe names no exec, httpGet, tcpSocket or grpc".to_owned())
     }
 
     fn of_handler(handler: &LifecycleHandler, container: &Container) -> Result<Self, String> {
@@ -113,6 +115,14 @@ impl<S: Sandbox> Target<S> {
                     Ok(Err(error)) => Err(format!("dial tcp {host}:{port}: {error}")),
                     Err(_) => Err(format!("dial tcp {host}:{port}: no answer within {timeout:?}")),
                 }
+            }
+            Check::Grpc(health) => {
+                let asked = tokio::time::timeout(timeout, health.ask(self.address)).await;
+                let late = || {
+                    let to = std::net::SocketAddr::new(self.address, health.port);
+                    format!("timeout: failed to connect service \"{to}\" within {timeout:?}: context deadline exceeded")
+                };
+                asked.unwrap_or_else(|_| Err(late()))
             }
             Check::Sleep(time) => {
                 tokio::time::sleep(*time).await;

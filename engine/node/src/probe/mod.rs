@@ -3,6 +3,7 @@
 //! A prober tells only what changed (`Verdict`) and every failure in words; thresholds are counted in `tally`.
 
 mod check;
+mod grpc;
 mod http;
 mod tally;
 mod tls;

@@ -96,8 +96,49 @@ async fn commands_ports_and_kinds_that_do_not_work_are_named() {
     assert_eq!(ask(json!({"exec": {"command": ["false"]}})).await, Err("it is false".to_owned()));
     let unknown = ask(json!({"tcpSocket": {"port": "none"}})).await;
     assert_eq!(unknown, Err("the container has no port \"none\"".to_owned()));
-    let grpc = ask(json!({"grpc": {"port": 1}})).await;
-    assert_eq!(grpc, Err("gRPC probes are not supported by this node".to_owned()));
+    let none = ask(json!({})).await;
+    assert_eq!(none, Err("the probe names no exec, httpGet, tcpSocket or grpc".to_owned()));
+}
+
+/// A gRPC server that says this of a service called `a`, and with a status of the call as such of others; returns its port.
+async fn health(status: u8) -> u16 {
+    use http_body_util::{BodyExt, Full};
+    use hyper::service::service_fn;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let port = listener.local_addr().expect("an address").port();
+    let answer = service_fn(move |request: hyper::Request<hyper::body::Incoming>| async move {
+        assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+        let asked = request.into_body().collect().await.expect("a body").to_bytes();
+        let (known, code) = if asked.ends_with(b"a") { (true, "0") } else { (false, "12") };
+        let mut trailers = ::http::HeaderMap::new();
+        trailers.insert("grpc-status", ::http::HeaderValue::from_static(code));
+        let message = if known { vec![0, 0, 0, 0, 2, 8, status] } else { Vec::new() };
+        let body = Full::new(bytes::Bytes::from(message)).with_trailers(async move { Some(Ok(trailers)) });
+        Ok::<_, std::convert::Infallible>(hyper::Response::new(body))
+    });
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(serving.serve_connection(TokioIo::new(stream), answer));
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_grpc_server_is_asked_for_the_health_of_a_service() {
+    let port = health(1).await;
+    ask(json!({"grpc": {"port": port, "service": "a"}})).await.expect("it serves");
+    let unknown = ask(json!({"grpc": {"port": port}})).await.expect_err("it has no such method");
+    assert!(unknown.contains("does not implement the grpc health protocol"), "{unknown}");
+    let port = health(2).await;
+    let unhealthy = ask(json!({"grpc": {"port": port, "service": "a"}})).await;
+    assert_eq!(unhealthy, Err("service unhealthy (responded with \"NOT_SERVING\")".to_owned()));
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let port = silent.local_addr().expect("an address").port();
+    let late = ask(json!({"grpc": {"port": port}, "timeoutSeconds": 1})).await.expect_err("no answer");
+    assert!(late.starts_with("timeout: failed to connect service") && late.contains("within 1s"), "{late}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -76,6 +76,9 @@ impl Volumes {
         if let Some(name) = claim_of(sources.pod, volume) {
             return persistent::prepare(&self.folder(&volume.name), volume, sources, &name);
         }
+        if volume.image.is_some() {
+            return make_folder(&self.folder(&volume.name), 0o755);
+        }
         if volume.empty_dir.is_none() {
             return Err("this kind of volume is not supported by this node".to_owned());
         }
@@ -106,6 +109,20 @@ impl Volumes {
         memory.chain(objects.map(|volume| PodMount::Objects { onto: self.folder(&volume.name) })).collect()
     }
 
+    /// The mount of an image's layers.
+    pub(crate) fn image(&self, volume: &Volume, lowers: &[PathBuf]) -> PodMount {
+        PodMount::Image { lowers: lowers.to_vec(), onto: self.folder(&volume.name) }
+    }
+
+    /// What a file in one of the pod's own folders holds. Call it from inside the pod.
+    pub(crate) fn read(&self, pod: &Pod, name: &str, path: &str) -> Result<Option<String>, String> {
+        let volume = volumes(pod).find(|volume| volume.name == name);
+        if volume.is_none_or(|volume| volume.empty_dir.is_none()) {
+            return Err(format!("volume \"{name}\" is not an emptyDir of the pod"));
+        }
+        sub_path::read(&self.folder(name), path)
+    }
+
     /// Where a container's mount comes from; with a subPath, also the mount that has to be made inside the pod first.
     pub(crate) fn source(
         &self,
@@ -124,7 +141,8 @@ impl Volumes {
         };
         let claim = volume.persistent_volume_claim.as_ref();
         let of_claim = claim.is_some_and(|claim| claim.read_only == Some(true));
-        let read_only = mount.read_only == Some(true) || of_claim || shows_objects(volume);
+        let shown = shows_objects(volume) || volume.image.is_some();
+        let read_only = mount.read_only == Some(true) || of_claim || shown;
         let Some(sub) = sub_path.filter(|sub| !sub.is_empty()) else {
             return Ok(Source { path: base, read_only, first: None });
         };
@@ -154,7 +172,7 @@ pub(crate) struct Source {
     pub(crate) first: Option<PodMount>,
 }
 
-fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
+pub(crate) fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
     pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten())
 }
 

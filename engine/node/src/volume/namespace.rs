@@ -5,11 +5,15 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, setns, unshare};
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::fs::CWD;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount,
+};
 use tokio::sync::oneshot;
 
 use super::sub_path;
@@ -28,6 +32,13 @@ pub(crate) enum PodMount {
     },
     /// A tmpfs for files that the node writes: what they say never reaches a disk.
     Objects {
+        /// The volume's folder.
+        onto: PathBuf,
+    },
+    /// The content of an image, for reading.
+    Image {
+        /// Unpacked layers, lowest first.
+        lowers: Vec<PathBuf>,
         /// The volume's folder.
         onto: PathBuf,
     },
@@ -77,6 +88,7 @@ fn mount_one(mount: &PodMount) -> Result<(), String> {
     match mount {
         PodMount::Memory { onto, size, group } => mount_memory(onto, *size, *group),
         PodMount::Objects { onto } => mount_objects(onto),
+        PodMount::Image { lowers, onto } => mount_image(lowers, onto),
         PodMount::SubPath { volume, sub, onto } => pin(&sub_path::open(volume, sub)?, onto),
     }
 }
@@ -91,6 +103,25 @@ fn mount_memory(onto: &Path, size: Option<u64>, group: Option<u32>) -> Result<()
         write!(options, ",gid={group}").expect("a string takes all that is written");
     }
     tmpfs(onto, &options).map_err(|error| format!("mount a tmpfs on {}: {error}", onto.display()))
+}
+
+/// The folder itself, which is empty, is the lowest layer: the kernel wants two where nothing can be written.
+fn mount_image(lowers: &[PathBuf], onto: &Path) -> Result<(), String> {
+    let mount = || {
+        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        for lower in lowers.iter().rev().map(PathBuf::as_path).chain([onto]) {
+            fsconfig_set_string(context.as_fd(), "lowerdir+", lower)?;
+        }
+        fsconfig_create(context.as_fd())?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC
+            | MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let mounted = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+        move_mount(mounted.as_fd(), "", CWD, onto, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    };
+    let mounted: rustix::io::Result<()> = mount();
+    mounted.map_err(|error| format!("mount the image on {}: {error}", onto.display()))
 }
 
 fn mount_objects(onto: &Path) -> Result<(), String> {

@@ -1,6 +1,7 @@
 //! A path inside a volume that containers may write to: links in it lead nowhere outside, whatever a container does to
 //! them meanwhile, because the kernel resolves them with the volume as the root.
 
+use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path};
 
@@ -33,6 +34,30 @@ pub(super) fn open(volume: &Path, sub: &str) -> Result<OwnedFd, String> {
         });
     }
     Ok(at.unwrap_or(root))
+}
+
+/// No file that is read is larger.
+const LARGEST: u64 = 64 * 1024;
+
+/// What a plain file inside `volume` holds; none where there is no such file.
+pub(super) fn read(volume: &Path, sub: &str) -> Result<Option<String>, String> {
+    let path = plain_parts(sub)?.join("/");
+    let failed = |error: &dyn std::fmt::Display| format!("read \"{sub}\": {error}");
+    let root = rustix::fs::open(volume, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| failed(&error))?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let file = match rustix::fs::openat2(root, &path, flags, Mode::empty(), how) {
+        Err(Errno::NOENT) => return Ok(None),
+        other => std::fs::File::from(other.map_err(|error| failed(&error))?),
+    };
+    let found = file.metadata().map_err(|error| failed(&error))?;
+    if !found.is_file() || found.len() > LARGEST {
+        return Err(failed(&"it is no plain file of at most 64 KiB"));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
+    String::from_utf8(bytes).map(Some).map_err(|_| failed(&"it is no text"))
 }
 
 fn resolve(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {

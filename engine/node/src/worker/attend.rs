@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Desired, Worker};
+use crate::admit;
 use crate::backoff::Backoff;
 use crate::jobs::Shared;
 use crate::machine::{Machine, Sandbox};
@@ -76,6 +77,9 @@ fn words(panic: &(dyn Any + Send)) -> &str {
 async fn take_up<M: Machine>(shared: &Shared<M>, pod: &Pod, sandbox: Option<&M::Sandbox>) -> Observed {
     let found = sandbox.map(|sandbox| runtime::found(&sandbox.state().borrow()));
     let mut observed = recover(pod, found.as_ref(), Instant::now(), Timestamp::now());
+    if observed.settled.is_none() {
+        observed.condemned = admit::refusal(pod, admit::has_app_armor());
+    }
     let Some(sandbox) = sandbox else { return observed };
     // What was half made when the engine went down may yet come to life; it must not run beside its successor.
     for (run, _) in found.iter().flat_map(|found| &found.runs).filter(|(_, state)| **state == Run::HalfMade) {

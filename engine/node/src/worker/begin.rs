@@ -12,7 +12,7 @@ use crate::jobs::{Shared, Start};
 use crate::lifecycle::{Action, grace};
 use crate::machine::{Machine, Sandbox};
 use crate::observed::{Container, Happened, Stage, StartFailure};
-use crate::{pod, references, signal};
+use crate::{amount, pod, references, signal, specification};
 
 /// How long a deleted pod waits for the network to lead its clients away.
 const RELEASE: Duration = Duration::from_secs(1);
@@ -29,6 +29,7 @@ impl<M: Machine> Worker<M> {
             }
             Action::Start(name) => self.start(&name),
             Action::Probe(name) => self.probe(&name),
+            Action::Resize(name) => self.resize(name),
             Action::Drain => self.drain(),
             Action::Hook(name) => self.pre_stop(name),
             Action::Terminate(name) => self.terminate(name),
@@ -61,9 +62,13 @@ impl<M: Machine> Worker<M> {
             let failure = StartFailure::Create("the sandbox or the image was not at hand".to_owned());
             return self.happened(Happened::Started { container: name.to_owned(), result: Err(failure) });
         };
+        let mut spec = spec.into_owned();
+        if let Some(known) = self.observed.container(name) {
+            spec.resources.clone_from(&known.given);
+        }
         let start = Start {
             pod: self.pod.clone(),
-            container: spec.into_owned(),
+            container: spec,
             attempt,
             image,
             sandbox,
@@ -72,6 +77,25 @@ impl<M: Machine> Worker<M> {
             processes_of: self.processes_of(name),
         };
         self.spawn(|shared, _| async move { Done::Happened(shared.start(start).await) });
+    }
+
+    fn resize(&mut self, container: String) {
+        let known = self.observed.container(&container).map(|it| (it.attempt(), it.run_id(), it.allotted.clone()));
+        let spec = pod::container(&self.pod, &container).cloned();
+        let (Some((attempt, run, wanted)), Some(mut spec), Some(sandbox)) = (known, spec, self.sandbox.clone()) else {
+            return;
+        };
+        spec.resources.clone_from(&wanted);
+        self.spawn(|shared, pod| async move {
+            shared.tell_of_resize(&pod, &container, "ResizeStarted", "is given other resources");
+            let resources = amount::resources(&spec, specification::PIDS_LIMIT);
+            let result = sandbox.resize(&run, resources).await.map(|()| wanted).map_err(|error| error.to_string());
+            match &result {
+                Ok(_) => shared.tell_of_resize(&pod, &container, "ResizeCompleted", "has other resources"),
+                Err(error) => shared.tell_of_resize(&pod, &container, "ResizeError", error),
+            }
+            Done::Happened(Happened::Resized { container, attempt, result })
+        });
     }
 
     /// The run that an ephemeral container looks into.

@@ -12,6 +12,7 @@ use crate::amount::Allocatable;
 use crate::files::Names;
 use crate::followed::Followed;
 use crate::logs::Runs;
+use crate::resize::Room;
 use crate::testing::{self, Answer, Imagined};
 
 /// A worker over an imagined machine and an imagined API.
@@ -40,6 +41,7 @@ fn shared(machine: Imagined, client: kube::Client, home: &Path) -> Arc<Shared<Im
         },
         host: "192.0.2.1".parse().expect("an address"),
         allocatable: Allocatable { cpu_milli: 1000, memory: 1 << 30, storage: 1 << 30 },
+        room: Room::new(Allocatable { cpu_milli: 1000, memory: 1 << 30, storage: 1 << 30 }),
         services,
         runs: Runs::default(),
         leash: None,
