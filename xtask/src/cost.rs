@@ -2,6 +2,7 @@
 //! printed as missed.
 
 mod api;
+mod node;
 mod pods;
 mod process;
 mod scheduler;
@@ -32,7 +33,8 @@ struct Row {
     at_least: bool,
 }
 
-/// What to measure: everything but the API under load, or that (`api`), or the scheduler's choices alone (`scheduler`).
+/// What to measure: everything but the API under load, or that (`api`), the node under load (`node`), or the scheduler's choices
+/// alone (`scheduler`).
 pub(crate) fn cost(what: &str) -> Result<()> {
     if what == "scheduler" {
         print(&scheduler::measure()?);
@@ -47,8 +49,9 @@ pub(crate) fn cost(what: &str) -> Result<()> {
             run("cargo", &["run", "--quiet", "--release", "--package", "xtask", "--", "cost", "api"])?;
         }
         "api" => print(&api::measure()?),
+        "node" => print(&node::pods()?),
         other => bail!(
-            "cost measures nothing called {other:?}; try `cargo xtask cost`, `cargo xtask cost api` or `cargo xtask cost scheduler`"
+            "cost measures nothing called {other:?}; try `cargo xtask cost`, or it with `api`, `node` or `scheduler`"
         ),
     }
     Ok(())

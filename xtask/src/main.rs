@@ -1,8 +1,9 @@
-//! The project's own chores: `cargo xtask tidy | test | keys | cost | fuzz | sim | storm | clients`.
+//! The project's own chores: `cargo xtask tidy | test | keys | cost | fuzz | sim | storm | oracle | clients`.
 
 mod clients;
 mod cost;
 mod keys;
+mod oracle;
 mod tidy;
 
 use std::path::PathBuf;
@@ -15,12 +16,13 @@ const USAGE: &str = "usage: cargo xtask <verb>
   test    builds the release binary and runs every test, the black-box ones as root
   keys    compares what clients are told about merging with what Kubernetes tells; needs Python 3 with pip
   cost    measures the promises of SPECIFICATION.md and prints promise, measured, ratio; `cost api` those about load,
-          `cost scheduler` those about the choice of nodes
+          `cost node` those about pods, `cost scheduler` those about the choice of nodes
   fuzz    throws mutated input at whatever reads what comes from outside: [--seconds N] [--inputs N] [--seed N] [TARGET...],
           or guided by coverage: --guided TARGET [OPTION OF LIBFUZZER...]
   sim     lives through random lives of a simulated cluster, with faults, and checks what must hold: [--seeds N] [--from S]
           [--nodes N] [--hours H] [--jobs J]; --seed S tells the story of one
   storm   lets nodes of a real cluster fail, heal and restart at random, and checks what is left: [--steps N] [--seed S]
+  oracle  gives the same bundles to runc and to our own runtime and compares what programs see; fetches runc from Debian
   clients runs suites that nobody here wrote: [--kube-examples DIR] [--python-suite DIR] [SUITE...]";
 
 fn main() -> ExitCode {
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         "sim" => sim(),
         "storm" => storm(),
         "clients" => clients::clients(&std::env::args().skip(2).collect::<Vec<_>>()),
+        "oracle" => oracle::oracle(),
         "cost" => cost::cost(&std::env::args().nth(2).unwrap_or_default()),
         _ => {
             eprintln!("{USAGE}");

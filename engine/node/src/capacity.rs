@@ -5,6 +5,7 @@ use std::path::Path;
 use k8s_openapi::api::core::v1::NodeSystemInfo;
 
 use crate::amount::Allocatable;
+use crate::evict::Short;
 
 /// How many pods the node takes.
 pub(crate) const PODS: u32 = 250;
@@ -26,11 +27,31 @@ pub(crate) fn allocatable(capacity: Allocatable) -> Allocatable {
     Allocatable { memory: capacity.memory - kept, storage: capacity.storage / 100 * 95, ..capacity }
 }
 
+/// Less memory than this is too little: a kubelet's default.
+const LEAST_MEMORY: u64 = 100 << 20;
+
 /// Whether the machine is short of memory or disk space now.
 pub(crate) fn pressure(home: &Path) -> (bool, bool) {
-    let available = meminfo(&read("/proc/meminfo"), "MemAvailable").unwrap_or(GIB);
-    let disk_short = rustix::fs::statvfs(home).is_ok_and(|disk| disk.f_bavail.saturating_mul(20) < disk.f_blocks);
-    (available < 100 << 20, disk_short)
+    (short_of_memory().is_some(), short_of_disk(home).is_some())
+}
+
+/// What pods have to go for, memory before disk space.
+pub(crate) fn shortage(home: &Path) -> Option<Short> {
+    short_of_memory().or_else(|| short_of_disk(home))
+}
+
+fn short_of_memory() -> Option<Short> {
+    let left = meminfo(&read("/proc/meminfo"), "MemAvailable").unwrap_or(GIB);
+    (left < LEAST_MEMORY).then_some(Short::Memory { left, least: LEAST_MEMORY })
+}
+
+/// A twentieth of space or inodes has to be free.
+fn short_of_disk(home: &Path) -> Option<Short> {
+    let disk = rustix::fs::statvfs(home).ok()?;
+    let (left, least) =
+        (disk.f_bavail.saturating_mul(disk.f_frsize), (disk.f_blocks / 20).saturating_mul(disk.f_frsize));
+    let few_inodes = disk.f_files > 0 && disk.f_favail < disk.f_files / 20;
+    (left < least || few_inodes).then_some(Short::Disk { left, least })
 }
 
 pub(crate) fn meminfo(text: &str, field: &str) -> Option<u64> {

@@ -13,11 +13,13 @@ use k8s_openapi::api::core::v1::{Container, HostIP, Pod, PodIP, Service};
 use kube::runtime::reflector::Store;
 use shipway_container::SandboxSpec;
 use shipway_driver::{EventKind, Recorder};
+use tokio::sync::watch;
 
 use crate::admit;
 use crate::amount::Allocatable;
 use crate::backoff::Backoff;
 use crate::environment::Source;
+use crate::evict::Order;
 use crate::files::{self, Names};
 use crate::followed::Followed;
 use crate::image::{Image, PullPolicy, Told};
@@ -47,6 +49,8 @@ pub(crate) struct Shared<M> {
     pub(crate) host: IpAddr,
     pub(crate) allocatable: Allocatable,
     pub(crate) room: Room,
+    /// By which pods hear that they are to go.
+    pub(crate) orders: watch::Sender<Order>,
     pub(crate) services: Store<Service>,
     pub(crate) runs: Runs,
     /// What holds pods to the node's lease, where other nodes may get them.

@@ -17,6 +17,7 @@ mod door;
 mod downward;
 mod environment;
 mod error;
+mod evict;
 mod expansion;
 mod files;
 mod folders;
@@ -195,6 +196,7 @@ impl Node {
             host: config.address,
             allocatable,
             room: resize::Room::new(allocatable),
+            orders: tokio::sync::watch::Sender::new(None),
             services,
             runs,
             leash,

@@ -16,7 +16,7 @@ use crate::error::NodeError;
 use crate::jobs::Shared;
 use crate::machine::Host;
 use crate::worker::{Desired, attend};
-use crate::{collect, pod};
+use crate::{collect, evict, pod};
 
 /// Pods by uid, and whether their objects are there.
 type Waiting = HashMap<String, (Arc<Pod>, bool)>;
@@ -79,6 +79,7 @@ pub(crate) async fn run(shared: Arc<Shared<Host>>, name: &str, stop: Cancellatio
         finished: HashSet::new(),
     };
     let collecting = collect::run(pods.shared.clone(), store.clone(), stop.clone());
+    let evicting = evict::run(pods.shared.clone(), store.clone(), stop.clone());
     let handling = async {
         if store.wait_until_ready().await.is_err() {
             return;
@@ -87,7 +88,7 @@ pub(crate) async fn run(shared: Arc<Shared<Host>>, name: &str, stop: Cancellatio
         pods.clear_strangers(&known);
         pods.serve(&mailbox).await;
     };
-    tokio::join!(watching, handling, collecting);
+    tokio::join!(watching, handling, collecting, evicting);
     Ok(())
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn status(
     if let Some(settled) = &observed.settled {
         return PodStatus::clone(settled);
     }
-    let phase = phase(observed);
+    let (phase, over) = told_phase(observed, before);
     let address = address(pod, observed, host);
     let statuses = |wanted: fn(Role) -> bool| -> Vec<ContainerStatus> {
         let of_role = observed.containers.iter().filter(|container| wanted(container.role));
@@ -35,7 +35,7 @@ pub(crate) fn status(
     };
     let init = statuses(|role| matches!(role, Role::Init | Role::Sidecar));
     let ephemeral = statuses(|role| role == Role::Ephemeral);
-    let (reason, message) = end_reason(observed);
+    let (reason, message) = if over { end_reason(observed) } else { (None, None) };
     PodStatus {
         phase: Some(phase.to_owned()),
         conditions: Some(conditions(pod, observed, before, phase, wall)),
@@ -53,6 +53,17 @@ pub(crate) fn status(
         observed_generation: pod.metadata.generation,
         ..PodStatus::default()
     }
+}
+
+/// What is told of the phase: nobody hears that a pod is over while something of it runs. The second says whether the
+/// phase is the pod's own.
+fn told_phase<'a>(observed: &Observed, before: Option<&'a PodStatus>) -> (&'a str, bool) {
+    let now = phase(observed);
+    let running = matches!(now, "Succeeded" | "Failed") && observed.containers.iter().any(Container::alive);
+    if !running {
+        return (now, true);
+    }
+    (before.and_then(|before| before.phase.as_deref()).unwrap_or("Running"), false)
 }
 
 /// Whether the node would write the same; conditions of others do not count.

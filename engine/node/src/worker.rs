@@ -19,6 +19,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::evict::Order;
 use crate::jobs::Shared;
 use crate::leash;
 use crate::machine::{Machine, Sandbox};
@@ -27,7 +28,7 @@ use crate::publish::{self, Written};
 use crate::references::{self, Reference};
 use crate::resize::{self, Amounts, Pending};
 use crate::tokens::Tokens;
-use crate::{pod, runtime, status};
+use crate::{evict, pod, runtime, status};
 
 pub(crate) use attend::attend;
 
@@ -78,6 +79,7 @@ pub(crate) struct Worker<M: Machine> {
     tokens: Arc<Tokens>,
     /// Told when other pods are allotted something else.
     room: watch::Receiver<HashMap<String, Amounts>>,
+    orders: watch::Receiver<Order>,
     /// Since when it is on the node's leash.
     leashed: Option<Timestamp>,
 }
@@ -103,6 +105,7 @@ impl<M: Machine> Worker<M> {
         let runtime = sandbox.as_ref().map(Sandbox::state);
         let published = pod.status.clone().map(Box::new);
         let room = shared.room.changes();
+        let orders = shared.orders.subscribe();
         // What an earlier engine has promised of a sandbox that is still there.
         let leashed = sandbox.as_ref().filter(|_| leash::is_told(&pod)).map(|_| observed.start_time);
         Self {
@@ -123,6 +126,7 @@ impl<M: Machine> Worker<M> {
             refresh: Refresh::Idle,
             tokens: Arc::default(),
             leashed,
+            orders,
             room,
         }
     }
@@ -148,6 +152,7 @@ impl<M: Machine> Worker<M> {
                 Some(news) = self.news.1.recv() => self.take_news(news),
                 () = changed(self.runtime.as_mut()) => self.observe_runtime(),
                 () = changed(deferred.then_some(&mut self.room)) => self.allot(),
+                () = changed(Some(&mut self.orders)) => self.take_order(),
                 () = until(wake) => {}
                 () = until(renewal) => self.refresh_volumes(),
             }
@@ -307,6 +312,12 @@ impl<M: Machine> Worker<M> {
                 }
             }
             Desired::Gone => self.happened(Happened::Vanished),
+        }
+    }
+
+    fn take_order(&mut self) {
+        if let Some(sentence) = evict::heard(&mut self.orders, pod::uid(&self.pod)) {
+            self.happened(Happened::Condemned(sentence));
         }
     }
 

@@ -42,6 +42,12 @@ impl<'a> Pods<'a> {
 
     /// Creates and deletes pods one after the other.
     pub(crate) fn one_at_a_time(&self, count: usize) -> Result<Life> {
+        let (mut running, mut gone) = self.lives(count)?;
+        Ok(Life { running: median(&mut running), gone: median(&mut gone) })
+    }
+
+    /// How long each of so many pods took until it ran, and until it was gone.
+    pub(crate) fn lives(&self, count: usize) -> Result<(Vec<Duration>, Vec<Duration>)> {
         let (mut running, mut gone) = (Vec::new(), Vec::new());
         for number in 0..count {
             let name = format!("single-{number}");
@@ -52,7 +58,7 @@ impl<'a> Pods<'a> {
             self.delete(&[name])?;
             gone.push(start.elapsed());
         }
-        Ok(Life { running: median(&mut running), gone: median(&mut gone) })
+        Ok((running, gone))
     }
 
     /// Creates so many pods at once; gives the time until the last one runs.

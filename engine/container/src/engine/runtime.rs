@@ -228,6 +228,13 @@ impl Runtime {
             .map_err(ContainerError::io("read which layers are in use"))
     }
 
+    /// Where each of a pod's containers writes what is in no volume: its id and the folder.
+    pub fn own_layers(&self, uid: &str) -> Result<Vec<(String, PathBuf)>, ContainerError> {
+        let paths = self.layout.pod(uid)?;
+        let ids = names(&paths.containers()).map_err(ContainerError::io(format!("list the containers of {uid}")))?;
+        Ok(ids.into_iter().map(|id| (id.clone(), paths.container(&id).upper())).collect())
+    }
+
     /// Everything of this instance: processes, control groups, folders, sockets.
     pub async fn teardown(&self) -> Result<(), ContainerError> {
         let pods = self.adopt().await?;

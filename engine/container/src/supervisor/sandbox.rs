@@ -35,6 +35,8 @@ pub(super) fn enter(spec: &SandboxSpec, paths: &PodPaths) -> Result<(), Failure>
     if !spec.host_network {
         sethostname(&spec.hostname).or_internal(|| format!("set the host name \"{}\"", spec.hostname))?;
         raise_loopback().or_internal(|| "bring up the loopback interface".into())?;
+        // As container engines do: a program that is not root may listen on port 80 of its own pod.
+        set("net.ipv4.ip_unprivileged_port_start", "0")?;
     }
     spec.sysctls.iter().try_for_each(|(name, value)| set(name, value))?;
     if !spec.host_ipc {

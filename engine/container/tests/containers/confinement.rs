@@ -3,7 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use shipway_container::{ContainerSpec, ContainerState, FailureKind, Mount, MountSource, Seccomp, User};
+use shipway_container::{
+    ContainerSpec, ContainerState, FailureKind, Mount, MountSource, Resources, SandboxSpec, Seccomp, User,
+};
 
 use crate::world::{World, code, layer_with_link};
 
@@ -169,4 +171,85 @@ pub(crate) async fn a_privileged_container_starts(world: &World) {
     spec.capabilities = vec!["CAP_SYS_ADMIN".to_owned(), "CAP_NET_ADMIN".to_owned(), "CAP_MKNOD".to_owned()];
     let (output, state) = world.run(spec).await;
     assert_eq!((code(&state), output.as_str()), (0, "/dev/null\n"));
+}
+
+const LIMITS: &str = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max \
+                      /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu.max 2>/dev/null";
+
+pub(crate) async fn limits_change_while_the_program_runs(world: &World) {
+    let pod = world.pod("resized").await;
+    let mut spec = world.script("main-0", "exec sleep 60");
+    let resources = |memory: Option<u64>, cpu: Option<u64>| Resources {
+        memory_limit: memory,
+        cpu_limit_milli: cpu,
+        pids_limit: Some(99),
+        ..Resources::default()
+    };
+    spec.resources = resources(Some(64 << 20), Some(500));
+    let started = pod.start(spec).await.unwrap();
+    for (memory, cpu, seen) in
+        [(Some(128 << 20), Some(800), ["134217728", "80000"]), (Some(32 << 20), Some(200), ["33554432", "20000"])]
+    {
+        pod.change("main-0", resources(memory, cpu)).await.unwrap();
+        let shown = pod.exec("main-0", &words(&["sh", "-c", LIMITS]), Duration::from_secs(5)).await.unwrap();
+        let shown = String::from_utf8(shown.output).unwrap();
+        assert!(seen.iter().all(|one| shown.contains(one)), "{shown}");
+    }
+    pod.change("main-0", resources(None, None)).await.unwrap();
+    let shown = pod.exec("main-0", &words(&["sh", "-c", LIMITS]), Duration::from_secs(5)).await.unwrap();
+    let shown = String::from_utf8(shown.output).unwrap();
+    assert!(!shown.contains("33554432") && !shown.contains("20000"), "{shown}");
+    let state = pod.state().borrow().containers["main-0"].clone();
+    assert!(matches!(state, ContainerState::Running { pid, .. } if pid == started.pid), "{state:?}");
+    pod.change("none-0", resources(None, None)).await.unwrap_err();
+}
+
+pub(crate) async fn kernel_parameters_are_the_pods_own(world: &World) {
+    let file = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    let before = fs::read_to_string(file).unwrap();
+    let sysctls = vec![("net.ipv4.ip_unprivileged_port_start".to_owned(), "77".to_owned())];
+    let sandbox = SandboxSpec { uid: "tuned".to_owned(), sysctls, ..SandboxSpec::default() };
+    let pod = world.runtime.create(sandbox).await.unwrap();
+    pod.start(world.script("main-0", &format!("cat {file}"))).await.unwrap();
+    crate::world::exit(&pod, "main-0").await;
+    assert_eq!(world.text("main-0", "stdout"), "77\n");
+    assert_eq!(fs::read_to_string(file).unwrap(), before, "the host's was changed");
+    for name in ["net..x", "../../etc/passwd", "no.such.parameter"] {
+        let sysctls = vec![(name.to_owned(), "1".to_owned())];
+        let sandbox = SandboxSpec { uid: "bad".to_owned(), sysctls, ..SandboxSpec::default() };
+        assert!(world.runtime.create(sandbox).await.is_err(), "{name} was taken");
+    }
+}
+
+pub(crate) async fn entries_of_an_image_lead_nowhere_outside(world: &World) {
+    let outside = world.folder.path().join("outside");
+    fs::create_dir_all(&outside).unwrap();
+    fs::write(outside.join("secret"), "of the host\n").unwrap();
+    // Links to what only the host has, by an absolute path, upwards, and through the process's own entry.
+    let layer = layer_with_link(world, "absolute", outside.to_str().unwrap());
+    for (name, target) in [
+        ("upwards", format!("../../../../../../../..{}", outside.display())),
+        ("through", "/proc/self/root/../../..".to_owned()),
+        ("passwd", "/etc/shadow".to_owned()),
+    ] {
+        std::os::unix::fs::symlink(target, layer.join(name)).unwrap();
+    }
+    let script = "cat /absolute/secret /upwards/secret /passwd; ls /through; echo x > /absolute/made; \
+                  mkdir -p /upwards/made; ls /proc/1/root/absolute";
+    let mut spec = world.script("links-0", script);
+    spec.lowers.push(layer);
+    spec.cwd = "/absolute".to_owned();
+    let pod = world.pod("links").await;
+    match pod.start(spec.clone()).await {
+        // A working folder behind a link is made inside the root, or refused; never outside.
+        Ok(_) => drop(crate::world::exit(&pod, "links-0").await),
+        Err(error) => assert!(error.to_string().contains("working directory"), "{error}"),
+    }
+    spec.id = "links-1".to_owned();
+    spec.log = world.log_of("links-1");
+    spec.cwd = String::new();
+    let (output, _) = world.run(spec).await;
+    assert!(!output.contains("of the host"), "{output}");
+    let left: Vec<_> = fs::read_dir(&outside).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left, ["secret"]);
 }

@@ -5,7 +5,9 @@
 
 mod confinement;
 mod failures;
+mod leash;
 mod life;
+mod oracle;
 mod streams;
 mod world;
 
@@ -61,7 +63,16 @@ tests! {
         commands_are_confined_like_the_first_process
         only_the_usual_devices_work
         limits_are_visible_inside_and_outside_nothing_is
-        a_privileged_container_starts;
+        a_privileged_container_starts
+        limits_change_while_the_program_runs
+        kernel_parameters_are_the_pods_own
+        entries_of_an_image_lead_nowhere_outside;
+    leash:
+        a_leashed_pod_lives_as_long_as_its_leash_is_lengthened
+        a_leashed_pod_ends_without_any_engine
+        a_pod_whose_leash_was_never_written_does_not_run;
+    oracle:
+        a_program_sees_what_it_sees_under_runc;
     failures:
         a_missing_executable_is_one_clear_line
         what_cannot_be_created_is_said_and_leaves_nothing

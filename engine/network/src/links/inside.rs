@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
-use super::setting::{write, write_if_there};
+use super::setting::write_if_there;
 use super::{GATEWAY, apart::Namespace};
 use crate::NetworkError;
 
@@ -24,8 +24,6 @@ async fn within(handle: Handle, address: Ipv4Addr) -> Result<bool, NetworkError>
     let up = |index| LinkUnspec::new_with_index(index).up().build();
     handle.link().set(up(LOOPBACK_INDEX)).execute().await.map_err(NetworkError::link("bring up a pod's loopback"))?;
     write_if_there(&format!("net/ipv6/conf/{POD_LINK}/disable_ipv6"), "1")?;
-    // As container engines do: a program that is not root may listen on port 80 of its own pod.
-    write("net/ipv4/ip_unprivileged_port_start", "0")?;
     let given = handle.address().add(index, address.into(), 32).replace();
     given.execute().await.map_err(NetworkError::link(format!("give {address} to a pod")))?;
     handle.link().set(up(index)).execute().await.map_err(NetworkError::link("bring up a pod's link"))?;

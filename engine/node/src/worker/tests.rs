@@ -42,6 +42,7 @@ fn shared(machine: Imagined, client: kube::Client, home: &Path) -> Arc<Shared<Im
         host: "192.0.2.1".parse().expect("an address"),
         allocatable: Allocatable { cpu_milli: 1000, memory: 1 << 30, storage: 1 << 30 },
         room: Room::new(Allocatable { cpu_milli: 1000, memory: 1 << 30, storage: 1 << 30 }),
+        orders: watch::Sender::new(None),
         services,
         runs: Runs::default(),
         leash: None,
