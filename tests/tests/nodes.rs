@@ -69,7 +69,8 @@ impl Cluster {
         let spread = json!([{"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
             "labelSelector": {"matchLabels": {"app": "db"}}}]);
         let container = json!({"name": "c", "image": "shipway.local/hello:latest"});
-        let pod = json!({"terminationGracePeriodSeconds": 1, "containers": [container], "topologySpreadConstraints": spread});
+        let pod =
+            json!({"terminationGracePeriodSeconds": 1, "containers": [container], "topologySpreadConstraints": spread});
         let set = json!({
             "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"},
             "spec": {
@@ -96,7 +97,10 @@ impl Cluster {
 
     fn wait_nodes(&self) -> Result<()> {
         wait_for("all nodes", PATIENCE, || {
-            Ok(self.get(&["nodes"])?.iter().all(|node| ready(node) && node["spec"]["taints"].as_array().is_none_or(Vec::is_empty)))
+            Ok(self
+                .get(&["nodes"])?
+                .iter()
+                .all(|node| ready(node) && node["spec"]["taints"].as_array().is_none_or(Vec::is_empty)))
         })
     }
 
@@ -108,7 +112,8 @@ impl Cluster {
         let others = [service, "https://kubernetes.default/version".to_owned()];
         let all: Vec<String> = addresses.chain(others).collect();
         for pod in &pods {
-            let mut words = vec!["exec", pod["metadata"]["name"].as_str().unwrap_or_default(), "--", "python3", "-c", ASKER];
+            let mut words =
+                vec!["exec", pod["metadata"]["name"].as_str().unwrap_or_default(), "--", "python3", "-c", ASKER];
             words.extend(all.iter().map(String::as_str));
             let missed = self.kubectl(&words)?;
             ensure!(missed.is_empty(), "{} on {} does not reach {missed}", name(pod), node_of(pod));
@@ -127,7 +132,10 @@ impl Cluster {
             let own: BTreeSet<String> = own.map(|pod| format!("{}/32", text(&pod["status"]["podIP"]))).collect();
             let process = if name == self.own()? { std::process::id() } else { self.instance.machine(&name)? };
             let held = Held::of(process, &self.instance.id()?)?;
-            ensure!(held == Held { peers: peers.clone(), pods: own.clone() }, "{name}: {held:?}, not {peers:?} {own:?}");
+            ensure!(
+                held == Held { peers: peers.clone(), pods: own.clone() },
+                "{name}: {held:?}, not {peers:?} {own:?}"
+            );
         }
         Ok(())
     }
@@ -218,7 +226,8 @@ fn three_nodes_come_up_and_a_pod_reaches_every_other_one_wherever_it_runs() -> R
     cluster.as_the_api_says()?;
 
     let services = cluster.get(&["services"])?;
-    let node_port = services.iter().find(|it| name(it) == "hello").and_then(|it| it["spec"]["ports"][0]["nodePort"].as_u64());
+    let node_port =
+        services.iter().find(|it| name(it) == "hello").and_then(|it| it["spec"]["ports"][0]["nodePort"].as_u64());
     let node_port = u16::try_from(node_port.context("no node port")?)?;
     for node in &nodes {
         let addresses = node["status"]["addresses"].as_array().into_iter().flatten();
@@ -389,7 +398,8 @@ fn another_machine_joins_with_a_token_and_nobody_does_without_a_good_one() -> Re
     instance.ok(&["run", "examples/hello/hello.py", "--replicas", "2", "--port", &published, "--detach"])?;
     let archive = instance.home().join("content");
     // The other machine has images of its own: there is no registry here, so it is handed a copy.
-    elsewhere.run(Command::new("cp").arg("-a").arg(format!("{}/.", archive.display())).arg(other.home().join("content")))?;
+    elsewhere
+        .run(Command::new("cp").arg("-a").arg(format!("{}/.", archive.display())).arg(other.home().join("content")))?;
     let cluster = Cluster { instance, port };
     let nodes = cluster.get(&["nodes"])?;
     let joined = nodes.iter().find(|node| name(node) == "elsewhere").context("it has not joined")?;

@@ -14,8 +14,8 @@ use crate::client::connect;
 use crate::home::{Home, private_folder};
 use crate::instance::Instance;
 use crate::listings;
-use crate::nodes::join::{self, Joined};
 use crate::nodes;
+use crate::nodes::join::{self, Joined};
 use crate::output::write_out;
 
 /// How long the node of an engine that runs already may take to become ready.

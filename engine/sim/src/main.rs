@@ -16,10 +16,6 @@ use shipway_sim::chaos::{Life, Outcome};
 
 use crate::report::{Done, Report};
 
-/// Objects come and go by the million here, on one thread.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const USAGE: &str = "usage: shipway-sim [--seeds N] [--from S] [--seed S] [--nodes N] [--hours H] [--jobs J]";
 /// Seeds that found something: number, nodes, hours, and what it was.
 const KNOWN: &str = include_str!("../seeds.txt");

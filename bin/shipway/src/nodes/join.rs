@@ -108,7 +108,8 @@ pub(crate) async fn start(home: &Home, joined: &Joined) -> Result<()> {
     let client = Credentials::read(&home.path("pki"))?.client(&format!("https://{}", joined.api)).await?;
     let ready = |node: Option<&Node>| node.is_some_and(is_ready);
     let waited = tokio::time::timeout(PATIENCE, await_condition(Api::all(client), &joined.name, ready)).await;
-    waited.with_context(|| format!("the node is not ready after {PATIENCE:?}; see {}", home.path("logs").display()))??;
+    waited
+        .with_context(|| format!("the node is not ready after {PATIENCE:?}; see {}", home.path("logs").display()))??;
     write_out(&format!("node {} is ready in the cluster at https://{}\n", joined.name, joined.api))
 }
 
@@ -170,12 +171,14 @@ async fn discover(server: &str, digest: &str) -> Result<(String, ClusterNetwork)
     let (namespace, name) = INFO;
     let maps: Api<ConfigMap> = Api::namespaced(Client::try_from(config)?, namespace);
     let asked = tokio::time::timeout(PATIENCE, maps.get(name)).await.context("the cluster does not answer")?;
-    let map = asked.with_context(|| format!("cannot ask {server} about its cluster; `shipway token create` tells it"))?;
+    let map =
+        asked.with_context(|| format!("cannot ask {server} about its cluster; `shipway token create` tells it"))?;
     let data = map.data.unwrap_or_default();
     let told = |key: &str| data.get(key).with_context(|| format!("the cluster does not tell its {key}"));
     let kubeconfig: Kubeconfig = serde_json::from_str(told("kubeconfig")?).context("the cluster's kubeconfig")?;
     let cluster = kubeconfig.clusters.into_iter().next().and_then(|named| named.cluster);
-    let encoded = cluster.and_then(|cluster| cluster.certificate_authority_data).context("the cluster names no authority")?;
+    let encoded =
+        cluster.and_then(|cluster| cluster.certificate_authority_data).context("the cluster names no authority")?;
     let ca = String::from_utf8(base64::engine::general_purpose::STANDARD.decode(encoded)?)?;
     let found = key_digest(&ca)?;
     ensure!(found == digest, "the cluster's authority is {found}, not {digest}: somebody else answers at {server}");

@@ -124,18 +124,26 @@ async fn publish(client: &Client, server: &str, ca: &str, network: &ClusterNetwo
     let anybody = json!({"apiGroup": group, "kind": "Group", "name": "system:unauthenticated"});
     let known = json!({"apiGroup": group, "kind": "Group", "name": "system:authenticated"});
     let reference = json!({"apiGroup": group, "kind": "Role", "name": "shipway:cluster-info"});
-    apply::<ConfigMap>(client, namespace, json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data,
-    }))
+    apply::<ConfigMap>(
+        client,
+        namespace,
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data,
+        }),
+    )
     .await?;
     apply::<Role>(client, namespace, json!({
         "apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": {"name": "shipway:cluster-info"}, "rules": [rule],
     }))
     .await?;
-    apply::<RoleBinding>(client, namespace, json!({
-        "apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": {"name": "shipway:cluster-info"},
-        "roleRef": reference, "subjects": [anybody, known],
-    }))
+    apply::<RoleBinding>(
+        client,
+        namespace,
+        json!({
+            "apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": {"name": "shipway:cluster-info"},
+            "roleRef": reference, "subjects": [anybody, known],
+        }),
+    )
     .await
 }
 
