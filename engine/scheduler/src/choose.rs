@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::fit::{Question, Standings};
-use crate::reason::{Filters, Reason, Unfit};
+use crate::reason::{Filters, Reason, Refusal, Unfit};
 use crate::score;
 use crate::snapshot::{Slot, Snapshot};
 use crate::volumes::{Step, Volumes};
@@ -32,7 +32,7 @@ pub fn choose(pod: &Arc<Wanted>, snapshot: &mut Snapshot, volumes: &Volumes) -> 
         filters.add(crate::reason::Filter::Volumes);
         return Err(Unfit { nodes: snapshot.many_nodes(), before: Some(before), filters, ..Unfit::default() });
     }
-    if let Some(slot) = nominated(&question, snapshot) {
+    if let Some(slot) = nominated(&question, snapshot, volumes) {
         return Ok(choice(&question, snapshot, slot));
     }
     let mut search = Search::default();
@@ -45,6 +45,7 @@ pub fn choose(pod: &Arc<Wanted>, snapshot: &mut Snapshot, volumes: &Volumes) -> 
         }
         Standings::All(_) => search.all(&question, snapshot),
     }
+    search.settle(&question, snapshot, volumes);
     match score::best(&question, snapshot, &search.fitting) {
         Some(slot) => Ok(choice(&question, snapshot, slot)),
         None => Err(search.unfit(snapshot.many_nodes())),
@@ -52,9 +53,11 @@ pub fn choose(pod: &Arc<Wanted>, snapshot: &mut Snapshot, volumes: &Volumes) -> 
 }
 
 /// The node that others were asked to leave for this pod, where it fits now.
-fn nominated(question: &Question<'_>, snapshot: &Snapshot) -> Option<Slot> {
+fn nominated(question: &Question<'_>, snapshot: &mut Snapshot, volumes: &Volumes) -> Option<Slot> {
     let slot = snapshot.slot_of(question.wanted.nominated()?)?;
-    question.ask(snapshot, slot).is_ok().then_some(slot)
+    let fits = question.ask(snapshot, slot).is_ok()
+        && (!question.is_behind(snapshot, slot) || question.ask_behind(snapshot, volumes, slot).is_ok());
+    fits.then_some(slot)
 }
 
 fn choice(question: &Question<'_>, snapshot: &Snapshot, slot: Slot) -> Choice {
@@ -67,6 +70,8 @@ fn choice(question: &Question<'_>, snapshot: &Snapshot, slot: Slot) -> Choice {
 #[derive(Default)]
 struct Search {
     fitting: Vec<Slot>,
+    /// Those that fit unless the pods fit that others are to leave them for.
+    doubtful: Vec<Slot>,
     reasons: Vec<(Reason, usize)>,
     filters: Filters,
 }
@@ -92,7 +97,24 @@ impl Search {
     }
 
     fn ask(&mut self, question: &Question<'_>, snapshot: &Snapshot, slot: Slot) {
-        let Err(refusal) = question.ask(snapshot, slot) else { return self.fitting.push(slot) };
+        match question.ask(snapshot, slot) {
+            Ok(()) if question.is_behind(snapshot, slot) => self.doubtful.push(slot),
+            Ok(()) => self.fitting.push(slot),
+            Err(refusal) => self.refuse(&refusal),
+        }
+    }
+
+    /// Asks those nodes again where others come first.
+    fn settle(&mut self, question: &Question<'_>, snapshot: &mut Snapshot, volumes: &Volumes) {
+        for slot in std::mem::take(&mut self.doubtful) {
+            match question.ask_behind(snapshot, volumes, slot) {
+                Ok(()) => self.fitting.push(slot),
+                Err(refusal) => self.refuse(&refusal),
+            }
+        }
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) {
         self.filters.add(refusal.filter);
         for reason in refusal.reasons() {
             match self.reasons.iter_mut().find(|(known, _)| known == reason) {

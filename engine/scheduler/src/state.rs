@@ -81,7 +81,7 @@ impl State {
     pub(crate) fn attempt(&mut self, pod: &Arc<Wanted>, now: Instant) -> Outcome {
         match choose(pod, &mut self.snapshot, &self.volumes) {
             Ok(choice) => {
-                self.snapshot.nominate(pod, None);
+                self.reserve(pod, None, Some(&choice.node), now);
                 self.snapshot.place(pod, &choice.node);
                 self.volumes.give(pod.namespace(), &choice.steps);
                 let assumed = Assumed { uid: pod.uid().to_owned(), steps: choice.steps.clone() };
@@ -151,7 +151,7 @@ impl State {
         self.snapshot.remove(&key);
         match known {
             Some((node, known)) => self.tell_left(&known, Some(&node), now),
-            None => self.snapshot.nominate(&Arc::new(Wanted::of(pod.clone())), None),
+            None => self.reserve(&Arc::new(Wanted::of(pod.clone())), None, None, now),
         }
     }
 
@@ -160,7 +160,7 @@ impl State {
         let before = self.snapshot.placed(&key).map(|(node, pod)| (node.to_owned(), pod.clone()));
         self.line.remove(&key);
         self.settle(&key);
-        self.snapshot.nominate(pod, None);
+        self.reserve(pod, None, Some(node), now);
         self.snapshot.place(pod, node);
         match before {
             Some((before, known)) if before == node => {
@@ -190,10 +190,19 @@ impl State {
         }
         if wanted.is_leaving() || is_gated(pod) {
             self.line.remove(&key);
-            self.snapshot.nominate(&wanted, None);
+            self.reserve(&wanted, None, None, now);
         } else if !is_assumed {
-            self.snapshot.nominate(&wanted, wanted.nominated());
+            self.reserve(&wanted, wanted.nominated(), wanted.nominated(), now);
             self.line.put(wanted, now);
+        }
+    }
+
+    /// Reserves room for a pod on that node, which goes or stays on `own`; whom it kept away elsewhere may come back.
+    fn reserve(&mut self, pod: &Arc<Wanted>, node: Option<&str>, own: Option<&str>, now: Instant) {
+        let before = self.snapshot.nominated_to(&pod.key()).map(str::to_owned);
+        self.snapshot.nominate(pod, node);
+        if before.is_some() && before.as_deref() != own {
+            self.tell_left(pod, before.as_deref(), now);
         }
     }
 

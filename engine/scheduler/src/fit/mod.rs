@@ -87,6 +87,28 @@ impl<'a> Question<'a> {
         }
     }
 
+    /// Whether there are pods that wait for others to leave the node and come before this one there.
+    pub(crate) fn is_behind(&self, snapshot: &Snapshot, slot: Slot) -> bool {
+        resources::ahead(self.wanted, snapshot.node(slot)).next().is_some()
+    }
+
+    /// Asks one node as if those were on it that come before the pod there: whom they keep away is kept away already. The
+    /// snapshot is as before afterwards.
+    pub(crate) fn ask_behind(&self, snapshot: &mut Snapshot, volumes: &Volumes, slot: Slot) -> Result<(), Refusal> {
+        let ahead: Vec<_> = resources::ahead(self.wanted, snapshot.node(slot)).cloned().collect();
+        let node = snapshot.node(slot).name().to_owned();
+        for nominee in &ahead {
+            snapshot.nominate(nominee, None);
+            snapshot.place(nominee, &node);
+        }
+        let asked = Question::new(self.wanted, snapshot, volumes).ask(snapshot, slot);
+        for nominee in &ahead {
+            snapshot.remove(&nominee.key());
+            snapshot.nominate(nominee, Some(&node));
+        }
+        asked
+    }
+
     /// Asks one node; what the first filter has against it is the answer.
     pub(crate) fn ask(&self, snapshot: &Snapshot, slot: Slot) -> Result<(), Refusal> {
         let node = snapshot.node(slot);

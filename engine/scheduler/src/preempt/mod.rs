@@ -129,7 +129,12 @@ struct Trial<'a> {
 
 impl Trial<'_> {
     fn ask(&mut self) -> Result<(), Refusal> {
-        Question::new(self.pod, self.snapshot, self.volumes).ask(self.snapshot, self.slot)
+        let question = Question::new(self.pod, self.snapshot, self.volumes);
+        question.ask(self.snapshot, self.slot)?;
+        if question.is_behind(self.snapshot, self.slot) {
+            return question.ask_behind(self.snapshot, self.volumes, self.slot);
+        }
+        Ok(())
     }
 
     /// Lets come back who can, first of all those whose budget is spent. How many budgets are broken all the same, and who

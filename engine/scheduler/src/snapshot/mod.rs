@@ -142,6 +142,11 @@ impl Snapshot {
         }
     }
 
+    /// The node that room is reserved on for the pod of that name.
+    pub(crate) fn nominated_to(&self, key: &Key) -> Option<&str> {
+        self.nominated.get(key).map(|slot| self.slots[*slot].name())
+    }
+
     /// Takes in the labels of a namespace, or that it is gone.
     pub fn set_namespace(&mut self, name: &str, labels: Option<Labels>) {
         if self.namespaces.get(name) == labels.as_ref() {

@@ -148,6 +148,42 @@ fn room_that_was_made_is_kept_for_whom_it_was_made() {
 }
 
 #[test]
+fn whoever_room_was_made_for_counts_as_there_for_rules_about_other_pods() {
+    let topology = "kubernetes.io/hostname";
+    let term = |app: &str| json!([{ "topologyKey": topology, "labelSelector": { "matchLabels": { "app": app } } }]);
+    let rule = |kind: &str, app: &str| json!({ "spec": { "affinity": { kind: { "requiredDuringSchedulingIgnoredDuringExecution": term(app) } } } });
+    let called = |name: &str, app: &str, more: Value| {
+        let labels = json!({ "metadata": { "labels": { "app": app } }, "spec": { "priority": 5 } });
+        pod(name, over(labels, &more))
+    };
+    let avoids = called("avoids", "a", rule("podAntiAffinity", "b"));
+    let mut cluster = nodes(&["n", "m"]);
+    cluster.snapshot.nominate(&avoids, Some("n"));
+    assert_eq!(cluster.choose(&called("b", "b", json!({}))).unwrap(), "m", "whom it avoids stays away");
+    assert_eq!(
+        cluster.choose(&called("b", "b", rule("podAntiAffinity", "a"))).unwrap(),
+        "m",
+        "who avoids it goes elsewhere"
+    );
+    let spread = json!({ "spec": { "topologySpreadConstraints": [{ "maxSkew": 1, "topologyKey": topology,
+        "whenUnsatisfiable": "DoNotSchedule", "labelSelector": { "matchLabels": { "app": "a" } } }] } });
+    let mut full = nodes(&["n", "m"]).with("m", [sized("there", 20, "4")]);
+    full.snapshot.nominate(&avoids, Some("n"));
+    let words = "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't match pod topology spread constraints.";
+    let wants = over(asking(json!({ "cpu": "1" })), &spread);
+    assert_eq!(full.choose(&called("c", "a", wants)).unwrap_err(), words);
+    // It is not there yet: nobody may count on it.
+    let mut alone = nodes(&["n"]);
+    alone.snapshot.nominate(&avoids, Some("n"));
+    let words = "node(s) didn't match pod affinity rules";
+    assert_eq!(alone.choose(&called("d", "d", rule("podAffinity", "a"))), told(words));
+    let above = called("e", "b", json!({ "spec": { "priority": 6 } }));
+    assert_eq!(alone.choose(&above).unwrap(), "n", "who is more important need not care");
+    assert_eq!(alone.snapshot.nominated_to(&avoids.key()), Some("n"), "asking changes nothing");
+    assert!(alone.snapshot.placed(&avoids.key()).is_none());
+}
+
+#[test]
 fn the_node_that_was_cleared_is_taken_first() {
     let mut cluster = nodes(&["a", "b"]).with("b", [sized("there", 0, "1")]);
     let nominated = json!({ "status": { "nominatedNodeName": "b" } });
