@@ -16,6 +16,7 @@ use crate::clock;
 use crate::commit::{Outcome, Place, Write};
 use crate::decode;
 use crate::error::ApiError;
+use crate::evict;
 use crate::list::{Paging, list};
 use crate::meta;
 use crate::object::{Object, canonical};
@@ -233,7 +234,12 @@ pub(crate) async fn delete(call: &Call, place: &Place, options: &DeleteOptions) 
         }
         let marked = match plan(place.resource(), &old, options) {
             Plan::Wait => return Ok(Deleted { object: live, gone: false }),
-            Plan::Mark(marked) => Some(marked),
+            Plan::Mark(mut marked) => {
+                if options.judged {
+                    evict::tell(&mut marked);
+                }
+                Some(marked)
+            }
             Plan::Remove => None,
         };
         let gone = marked.is_none();

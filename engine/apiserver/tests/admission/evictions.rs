@@ -57,6 +57,29 @@ async fn a_budget_lets_as_many_go_as_it_says() {
     assert_eq!(cluster.delete(&format!("{PODS}/b")).await.code, 200, "a deletion asks nobody");
 }
 
+#[tokio::test]
+async fn an_evicted_pod_says_so() {
+    let cluster = Cluster::new().await;
+    for name in ["a", "b"] {
+        running(&cluster, name, "True").await;
+    }
+    let said = async |name: &str| {
+        let conditions = cluster.get(&format!("{PODS}/{name}")).await.ok()["status"]["conditions"].clone();
+        let mut all = conditions.as_array().unwrap().clone().into_iter();
+        (all.len(), all.find(|one| one["type"] == "DisruptionTarget"))
+    };
+    cluster.post(&format!("{PODS}/a/eviction?dryRun=All"), &json!({})).await.ok();
+    assert_eq!(said("a").await, (1, None));
+    evict(&cluster, "a").await.ok();
+    evict(&cluster, "a").await.ok();
+    let (count, said_of_a) = said("a").await;
+    let told = said_of_a.unwrap();
+    assert_eq!((count, &told["status"], &told["reason"]), (2, &json!("True"), &json!("EvictionByEvictionAPI")));
+    assert!(told["lastTransitionTime"].is_string());
+    cluster.delete(&format!("{PODS}/b")).await.ok();
+    assert_eq!(said("b").await, (1, None), "who is only deleted is not evicted");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_evictions_never_share_one_disruption() {
     let cluster = Cluster::new().await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::Method;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use shipway_sim::Cluster;
@@ -191,10 +192,9 @@ fn a_disruption_may_be_let_pass() {
     with_job(job(&[("exit-on-term", "1")], spec), async |cluster| {
         until_active(&cluster, 1).await;
         let name = pods(&cluster).await.remove(0).metadata.name.unwrap();
-        // What whoever evicts a pod says of it.
-        let conditions = json!([{"type": "DisruptionTarget", "status": "True"}]);
-        cluster.patch_part::<Pod>(&name, "status", json!({"status": {"conditions": conditions}})).await;
-        cluster.delete::<Pod>(&name).await;
+        let path = format!("/api/v1/namespaces/default/pods/{name}/eviction");
+        let evicted = cluster.call(Method::POST, &path, "application/json", &json!({"metadata": {"name": name}})).await;
+        evicted.unwrap();
         let replaced = async |cluster: &Cluster| {
             pods(cluster).await.iter().any(|pod| is_active(pod) && pod.metadata.name.as_deref() != Some(&name))
         };
