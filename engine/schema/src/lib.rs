@@ -7,6 +7,7 @@ pub mod custom;
 mod decode;
 mod definitions;
 mod discovery;
+pub mod duration;
 mod error;
 pub mod expression;
 mod invalid;

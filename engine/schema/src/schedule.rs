@@ -7,6 +7,8 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan, Zoned};
 
+use crate::duration::nanoseconds;
+
 /// The fields of a schedule: what they are called, their range, and names that stand for numbers.
 const FIELDS: [(&str, u32, u32, &[&str]); 5] = [
     ("minute", 0, 59, &[]),
@@ -28,7 +30,7 @@ const SHORTHANDS: [(&str, &str); 7] = [
 ];
 
 /// The longest time between two runs that can be asked for: a century.
-const LONGEST: f64 = 100.0 * 366.0 * 86_400.0;
+const LONGEST: u64 = 100 * 366 * 86_400;
 /// How far ahead a date is looked for that may never come, such as the 31st of February.
 const YEARS_AHEAD: i16 = 5;
 
@@ -211,29 +213,11 @@ fn digits(text: &str) -> Option<u32> {
 
 /// Reads a duration such as `1h30m` or `1.5s`, down to whole seconds.
 fn every(text: &str) -> Result<Duration, String> {
-    let problem = || format!("failed to parse duration {text:?}");
-    let (mut rest, mut seconds) = (text, 0.0);
-    while !rest.is_empty() {
-        let number = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.').ok_or_else(problem)?;
-        let (amount, behind) = rest.split_at(number);
-        let unit = behind.find(|letter: char| letter.is_ascii_digit() || letter == '.').unwrap_or(behind.len());
-        let (unit, behind) = behind.split_at(unit);
-        let of_seconds = match unit {
-            "ns" => 1e-9,
-            "us" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(problem()),
-        };
-        seconds += amount.parse::<f64>().map_err(|_| problem())? * of_seconds;
-        rest = behind;
-    }
-    if text.is_empty() || !(0.0..=LONGEST).contains(&seconds) {
-        return Err(problem());
-    }
-    Ok(Duration::from_secs(Duration::from_secs_f64(seconds).as_secs().max(1)))
+    let seconds = nanoseconds(text).map(|all| all.div_euclid(1_000_000_000));
+    let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds <= LONGEST);
+    seconds
+        .map(|seconds| Duration::from_secs(seconds.max(1)))
+        .ok_or_else(|| format!("failed to parse duration {text:?}"))
 }
 
 /// `Europe/Berlin`: as the machine knows it, or where it has no such knowledge, as it was known when this was built.

@@ -18,6 +18,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use shipway_schema::duration::nanoseconds;
 use shipway_schema::quantity::Quantity;
 
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
@@ -99,14 +100,5 @@ impl Plan<'_> {
 }
 
 fn time(text: &str) -> Option<Duration> {
-    let digits = text.find(|letter: char| !letter.is_ascii_digit())?;
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().ok()?;
-    match unit {
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_secs(number * 60)),
-        "h" => Some(Duration::from_secs(number * 3600)),
-        _ => None,
-    }
+    nanoseconds(text).and_then(|all| u64::try_from(all).ok()).map(Duration::from_nanos)
 }

@@ -9,7 +9,7 @@ use kube_cel::cel::Value as Cel;
 use kube_cel::cel::objects::{Key, Map};
 use serde_json::Value;
 
-use super::super::formats;
+use crate::duration::nanoseconds;
 use crate::tree::{Kind, OBJECT_META, Schema};
 
 const RESERVED: [&str; 21] = [
@@ -92,7 +92,7 @@ fn to_text(schema: &Schema, text: &str) -> Cel {
     let special = match schema.format().filter(|_| schema.kind() == Kind::String) {
         Some("date-time" | "datetime") => chrono::DateTime::parse_from_rfc3339(text).ok().map(Cel::Timestamp),
         Some("date") => chrono::DateTime::parse_from_rfc3339(&format!("{text}T00:00:00Z")).ok().map(Cel::Timestamp),
-        Some("duration") => formats::nanoseconds(text).map(|nanos| Cel::Duration(chrono::Duration::nanoseconds(nanos))),
+        Some("duration") => nanoseconds(text).map(|nanos| Cel::Duration(chrono::Duration::nanoseconds(nanos))),
         Some("byte") => STANDARD.decode(text).ok().map(|bytes| Cel::Bytes(Arc::new(bytes))),
         _ => None,
     };
