@@ -1,6 +1,6 @@
 //! Claims and volumes.
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::{Value, json};
 use shipway_sim::Cluster;
@@ -253,5 +253,23 @@ fn somebody_elses_class_is_left_to_them() {
         let notes = claim.metadata.annotations.unwrap();
         assert_eq!(notes["volume.kubernetes.io/storage-provisioner"], "example.com/disk");
         assert!(told(&cluster, "ExternalProvisioning", "example.com/disk").await);
+    });
+}
+
+#[test]
+fn the_volume_of_a_node_that_is_gone_for_good_goes_without_it() {
+    Cluster::builder().nodes(2).run(async |cluster| {
+        cluster.apply(claim("c", "1Gi", &json!({}))).await;
+        cluster.apply(pod("a", "node-1", uses("c"))).await;
+        ready(&cluster, "a").await;
+        let name = volume_of(&cluster, "c").await.metadata.name.unwrap();
+        cluster.kill_node("node-1");
+        cluster.delete_with::<Pod>("a", json!({"gracePeriodSeconds": 0})).await;
+        cluster.delete::<PersistentVolumeClaim>("c").await;
+        let waits = async |cluster: &Cluster| phase(cluster, &name).await != "gone";
+        cluster.always("a node that may come back has to remove the folder", MINUTE, waits).await;
+        assert!(cluster.get::<PersistentVolumeClaim>("c").await.is_none());
+        cluster.delete::<Node>("/node-1").await;
+        cluster.until("nobody is waited for", seconds(5), async |cluster| phase(cluster, &name).await == "gone").await;
     });
 }
