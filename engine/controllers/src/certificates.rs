@@ -19,7 +19,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use shipway_driver::{Queue, cached, drive};
+use shipway_driver::{Queue, cached};
 use tokio_util::sync::CancellationToken;
 
 use crate::owned::ignore_stale;
@@ -53,7 +53,7 @@ pub(crate) async fn run(world: World, authority: Authority, stop: CancellationTo
             wake.add(change.object().name_any());
         });
     let desk = Desk { api, client: world.client.clone(), authority };
-    let working = drive(queue, 1, stop, move |name: String| {
+    let working = world.meter().drive(queue, 1, stop, move |name: String| {
         let (desk, found) = (desk.clone(), requests.get(&ObjectRef::new(&name)));
         async move {
             match found {

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 use kube::api::{Api, PostParams};
 use kube::runtime::reflector::Store;
-use shipway_driver::{Queue, cached, drive};
+use shipway_driver::{Queue, cached};
 use tokio_util::sync::CancellationToken;
 
 use crate::owned::is_stale;
@@ -22,7 +22,7 @@ pub(crate) async fn run(world: World, stop: CancellationToken) {
     // Every role may feed every other one, so there is one thing to do: look at all of them.
     let (store, watch) =
         cached(api.clone(), kube::runtime::watcher::Config::default(), stop.clone(), move |_| wake.add(()));
-    let working = drive(queue, 1, stop, move |()| gather(api.clone(), store.clone()));
+    let working = world.meter().drive(queue, 1, stop, move |()| gather(api.clone(), store.clone()));
     tokio::join!(watch, working);
 }
 

@@ -15,8 +15,7 @@ use shipway_driver::{Change, EventKind, Queue};
 use tokio::sync::OnceCell;
 
 use crate::Key;
-use crate::owned;
-use crate::owned::{Unseen, controller_reference, ignore_stale, is_stale, selector_matches};
+use crate::owned::{self, Chooser, Unseen, controller_reference, ignore_stale, is_stale};
 use crate::pods::is_ending;
 use crate::world::{World, controller_of, key};
 
@@ -58,13 +57,14 @@ where
         if self.owner.meta().deletion_timestamp.is_some() {
             return Ok(own);
         }
+        let chooser = Chooser::of(selector);
         let (mut mine, strays): (Vec<_>, Vec<_>) =
-            own.into_iter().partition(|pod| is_ending(pod) || selector_matches(selector, &**pod));
+            own.into_iter().partition(|pod| is_ending(pod) || chooser.takes(&**pod));
         for pod in strays {
             self.release(&pod).await?;
         }
         let mut orphans = self.world.pods.orphans(&self.key.0);
-        orphans.retain(|pod| !is_ending(pod) && eligible(pod) && selector_matches(selector, &**pod));
+        orphans.retain(|pod| !is_ending(pod) && eligible(pod) && chooser.takes(&**pod));
         if !orphans.is_empty() && self.is_still_there().await? {
             for pod in orphans {
                 if self.adopt(&pod).await? {

@@ -18,13 +18,12 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::reflector::Store;
-use serde_json::json;
 use shipway_driver::{Change, EventKind, Queue, Shared};
 use tokio_util::sync::CancellationToken;
 
 use crate::Key;
 use crate::crew::{self, Crew, is_terminating};
-use crate::history::{self, Current, History, REVISION_HASH, Subject};
+use crate::history::{self, History, REVISION_HASH, Subject};
 use crate::owned::{UNSEEN_LIMIT, Unseen};
 use crate::world::{World, find, key, wake};
 use backoff::Backoff;
@@ -88,19 +87,10 @@ async fn reconcile(world: World, seen: Seen, unseen: Arc<Unseen>, key: Key) -> R
         return Ok(Some(UNSEEN_LIMIT));
     }
     let pods = crew.claim(&spec.selector, |_| true).await?;
-    let history = History::claim(&crew, world.client.clone(), &seen.revisions, &spec.selector).await?;
     let collisions = set.status.as_ref().and_then(|status| status.collision_count).unwrap_or(0);
     let subject = Subject { template: &spec.template, collisions, label: REVISION_HASH };
-    let current = match history.current(subject).await {
-        Ok(Current::Is(revision)) => revision,
-        Ok(Current::NameTaken) => {
-            crew.write_status(&json!({ "collisionCount": collisions + 1 })).await?;
-            return Ok(None);
-        }
-        Ok(Current::OwnerGone) => return Ok(None),
-        Err(error) if is_terminating(&error) => return Ok(None),
-        Err(error) => return Err(error),
-    };
+    let looked = history::look(&crew, world.client.clone(), &seen.revisions, &spec.selector, subject).await?;
+    let Some((history, current)) = looked else { return Ok(None) };
     let hash = history::hash_of(&current).to_owned();
     Keeper { set: &set, spec, crew: &crew, seen: &seen, hash }.look(&pods, &history).await
 }

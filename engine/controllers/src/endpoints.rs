@@ -3,11 +3,12 @@
 pub(crate) mod legacy;
 pub(crate) mod mirror;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service, ServicePort};
+use k8s_openapi::api::core::v1::{Endpoints, ObjectReference, Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -15,7 +16,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::reflector::Store;
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use shipway_driver::Queue;
+use shipway_driver::{Change, Queue};
 use tokio_util::sync::CancellationToken;
 
 use crate::Key;
@@ -44,14 +45,58 @@ pub(crate) async fn run(world: World, stop: CancellationToken) {
         }
     });
     let (services, slices) = (services.store(), slices.store());
-    let (woken, known) = (queue.clone(), services.clone());
-    world.pods.listen(move |change| {
-        // All of the namespace: a pod that was relabelled leaves services which do not select it any more.
-        let namespace = &change.object().metadata.namespace;
-        let near = known.state().into_iter().filter(|service| service.metadata.namespace == *namespace);
-        near.for_each(|service| woken.add(key(&*service)));
-    });
+    wake_by_pod(&world, &queue, services.clone());
     world.reconcile(queue, 2, stop, move |world, key| reconcile(world, services.clone(), slices.clone(), key)).await;
+}
+
+/// Wakes the services that select a pod which changes; and all of its namespace when its labels did, which it may leave.
+fn wake_by_pod(world: &World, queue: &Arc<Queue<Key>>, services: Store<Service>) {
+    let (queue, seen) = (queue.clone(), Mutex::new(HashMap::<Key, u64>::new()));
+    let (hasher, pods) = (RandomState::new(), world.pods.clone());
+    pods.listen(move |change| {
+        let pod = change.object();
+        let labels = hasher.hash_one(pod.labels());
+        let before = {
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            match change {
+                Change::Applied(_) => seen.insert(key(&**pod), labels),
+                Change::Deleted(_) => seen.remove(&key(&**pod)),
+            }
+        };
+        let moved = before.is_some_and(|before| before != labels);
+        let near = services.state().into_iter().filter(|service| service.metadata.namespace == pod.metadata.namespace);
+        near.filter(|service| moved || selects(service, pod)).for_each(|service| queue.add(key(&*service)));
+    });
+}
+
+/// What the controllers read that keep `Endpoints` and mirror them.
+#[derive(Clone)]
+struct Seen {
+    services: Store<Service>,
+    slices: Store<EndpointSlice>,
+    all: Store<Endpoints>,
+}
+
+/// Runs one of those: it looks at a service when it, its `Endpoints`, or a slice changes that `whose` says is of it.
+async fn follow<F, Fut>(
+    world: World,
+    workers: usize,
+    whose: fn(&EndpointSlice) -> Option<Key>,
+    stop: CancellationToken,
+    look: F,
+) where
+    F: Fn(World, Seen, Key) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Option<Duration>, kube::Error>> + Send + 'static,
+{
+    let queue = Arc::new(Queue::new());
+    let (services, slices, all) =
+        (world.cache::<Service>(), world.cache::<EndpointSlice>(), world.cache::<Endpoints>());
+    wake(&services, &queue);
+    wake(&all, &queue);
+    let woken = queue.clone();
+    slices.listen(move |change| whose(change.object()).into_iter().for_each(|service| woken.add(service)));
+    let seen = Seen { services: services.store(), slices: slices.store(), all: all.store() };
+    world.reconcile(queue, workers, stop, move |world, key| look(world, seen.clone(), key)).await;
 }
 
 /// The service that a slice of ours belongs to.

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use kube::api::{Api, ObjectMeta, PostParams};
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::Config;
-use shipway_driver::{Change, Queue, cached, drive};
+use shipway_driver::{Change, Queue, cached};
 use tokio_util::sync::CancellationToken;
 
 use crate::crew::is_terminating;
@@ -45,10 +46,10 @@ pub(crate) async fn run(world: World, root: Arc<str>, stop: CancellationToken) {
     let (_, watch_maps) = cached::<ConfigMap>(Api::all(client.clone()), named(ROOT), stop.clone(), move |change| {
         wake.add(change.object().metadata.namespace.clone().unwrap_or_default());
     });
-    let working = drive(queue, WORKERS, stop, move |namespace: String| {
+    let working = world.meter().drive(queue, WORKERS, stop, move |namespace: String| {
         let (client, namespaces, root) = (world.client.clone(), namespaces.clone(), root.clone());
         async move {
-            let found = namespaces.find(|it| it.metadata.name.as_deref() == Some(namespace.as_str()));
+            let found = namespaces.get(&ObjectRef::new(&namespace));
             if found.is_some_and(|it| it.metadata.deletion_timestamp.is_none()) {
                 publish(&client, &namespace, &root).await?;
                 ensure_account(&client, &namespace).await?;

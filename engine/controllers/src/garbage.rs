@@ -10,7 +10,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPoli
 use kube::core::DynamicObject;
 use kube::discovery::Scope;
 use serde_json::json;
-use shipway_driver::{EventKind, drive};
+use shipway_driver::EventKind;
 use tokio_util::sync::CancellationToken;
 
 use crate::inventory::{Inventory, Item, Watched};
@@ -30,11 +30,14 @@ pub(crate) async fn run(inventory: Inventory, stop: CancellationToken) {
         () = inventory.is_complete() => {}
     }
     let queue = inventory.garbage.clone();
-    drive(queue, 4, stop, move |uid| {
-        let inventory = inventory.clone();
-        async move { collect(&inventory, &uid).await }
-    })
-    .await;
+    inventory
+        .meter
+        .clone()
+        .drive(queue, 4, stop, move |uid| {
+            let inventory = inventory.clone();
+            async move { collect(&inventory, &uid).await }
+        })
+        .await;
 }
 
 async fn collect(inventory: &Inventory, uid: &str) -> Result<Option<Duration>, kube::Error> {

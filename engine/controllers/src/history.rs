@@ -20,9 +20,9 @@ use serde_json::{Value, json};
 use shipway_driver::{Change, Queue, Shared};
 
 use crate::Key;
-use crate::crew::Crew;
+use crate::crew::{Crew, is_terminating};
 use crate::hash::hash;
-use crate::owned::{controller_reference, ignore_stale, is_controlled_by, is_orphan, selector_matches};
+use crate::owned::{Chooser, controller_reference, ignore_stale, is_controlled_by, is_orphan};
 use crate::world::{controller_of, key};
 
 /// The label that tells the pods of revisions apart.
@@ -42,12 +42,38 @@ pub(crate) struct Subject<'a> {
 }
 
 /// The revision of the template as it is now.
-pub(crate) enum Current {
+enum Current {
     Is(Arc<ControllerRevision>),
     /// Its name is somebody else's: to be tried again with one more collision counted.
     NameTaken,
     /// There is nobody any more to make it for.
     OwnerGone,
+}
+
+/// The revisions of an owner and that of its template. None when there is nothing to do: what was found in the way is written
+/// down, and brings the next look.
+pub(crate) async fn look<'a, K>(
+    crew: &'a Crew<K>,
+    client: kube::Client,
+    known: &Store<ControllerRevision>,
+    selector: &LabelSelector,
+    subject: Subject<'_>,
+) -> Result<Option<(History<'a, K>, Arc<ControllerRevision>)>, kube::Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let collisions = subject.collisions;
+    let history = History::claim(crew, client, known, selector).await?;
+    match history.current(subject).await {
+        Ok(Current::Is(revision)) => Ok(Some((history, revision))),
+        Ok(Current::NameTaken) => {
+            crew.write_status(&json!({ "collisionCount": collisions + 1 })).await?;
+            Ok(None)
+        }
+        Ok(Current::OwnerGone) => Ok(None),
+        Err(error) if is_terminating(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The revisions of one owner, by number.
@@ -62,7 +88,7 @@ where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
     /// The revisions that the owner controls; takes over orphans that the selector matches.
-    pub(crate) async fn claim(
+    async fn claim(
         crew: &'a Crew<K>,
         client: kube::Client,
         known: &Store<ControllerRevision>,
@@ -73,7 +99,8 @@ where
         let near = known.state().into_iter().filter(|one| one.metadata.namespace.as_ref() == Some(&crew.key.0));
         let (mut revisions, mut orphans): (Vec<_>, Vec<_>) =
             near.filter(|one| is_orphan(&**one) || is_controlled_by(&**one, uid)).partition(|one| !is_orphan(&**one));
-        orphans.retain(|one| one.metadata.deletion_timestamp.is_none() && selector_matches(selector, &**one));
+        let chooser = Chooser::of(selector);
+        orphans.retain(|one| one.metadata.deletion_timestamp.is_none() && chooser.takes(&**one));
         let mut history = Self { crew, api, revisions: Vec::new() };
         if !orphans.is_empty() && crew.is_still_there().await? {
             for orphan in orphans {
@@ -99,7 +126,7 @@ where
     }
 
     /// The revision of the template as it is now, made or given the highest number where it has to be.
-    pub(crate) async fn current(&self, subject: Subject<'_>) -> Result<Current, kube::Error> {
+    async fn current(&self, subject: Subject<'_>) -> Result<Current, kube::Error> {
         match step(&self.revisions, subject.template) {
             Step::Stay(revision) => Ok(Current::Is(revision)),
             Step::Renumber(revision, number) => {

@@ -15,7 +15,7 @@ use kube::core::{ApiResource, DynamicObject, PartialObjectMeta};
 use kube::discovery::{ApiGroup, Discovery, Scope, verbs};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
-use shipway_driver::{Queue, Recorder};
+use shipway_driver::{Meter, Queue, Recorder};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +52,8 @@ pub(crate) struct Inventory {
     kinds: Arc<Mutex<Vec<Watched>>>,
     complete: CancellationToken,
     pub(crate) recorder: Recorder,
+    /// What the queue of whoever acts is counted with.
+    pub(crate) meter: Meter,
     /// Told when other kinds may be served than before.
     others: Arc<Notify>,
 }
@@ -70,7 +72,11 @@ struct Stock {
 
 impl Inventory {
     /// The inventory and the future that keeps it.
-    pub(crate) fn new(client: &Client, stop: &CancellationToken) -> (Self, impl Future<Output = ()> + Send + use<>) {
+    pub(crate) fn new(
+        client: &Client,
+        meter: Meter,
+        stop: &CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let inventory = Self {
             client: client.clone(),
             garbage: Arc::new(Queue::new()),
@@ -79,14 +85,15 @@ impl Inventory {
             kinds: Arc::default(),
             complete: CancellationToken::new(),
             recorder: Recorder::new(client.clone(), "garbage-collector-controller", ""),
+            meter,
             others: Arc::default(),
         };
         (inventory.clone(), inventory.keep(stop.clone()))
     }
 
     /// The same inventory for a controller that acts with a client of its own.
-    pub(crate) fn acting(&self, client: Client) -> Self {
-        Self { client, ..self.clone() }
+    pub(crate) fn acting(&self, client: Client, meter: Meter) -> Self {
+        Self { client, meter, ..self.clone() }
     }
 
     fn stock(&self) -> MutexGuard<'_, Stock> {

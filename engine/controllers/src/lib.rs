@@ -64,7 +64,8 @@ pub fn run(
     stop: CancellationToken,
 ) -> BoxFuture<'static, ()> {
     let (world, watch) = World::new(&client("shared-informers"), pods, meters, &stop);
-    let (inventory, take_stock) = Inventory::new(&client("generic-garbage-collector"), &stop);
+    let (collector, ender) = ("generic-garbage-collector", "namespace-controller");
+    let (inventory, take_stock) = Inventory::new(&client(collector), meters.of(collector), &stop);
     let own = |name: &str| world.acting(name, client(name));
     Box::pin(
         join_all([
@@ -93,7 +94,7 @@ pub fn run(
             volumes::run(own("persistent-volume-binder"), stop.clone()).boxed(),
             volumes::ephemeral::run(own("ephemeral-volume-controller"), stop.clone()).boxed(),
             garbage::run(inventory.clone(), stop.clone()).boxed(),
-            namespace::run(inventory.acting(client("namespace-controller")), stop).boxed(),
+            namespace::run(inventory.acting(client(ender), meters.of(ender)), stop).boxed(),
         ])
         .map(drop),
     )

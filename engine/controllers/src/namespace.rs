@@ -5,9 +5,10 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::core::DynamicObject;
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
-use shipway_driver::{cached, drive};
+use shipway_driver::cached;
 use tokio_util::sync::CancellationToken;
 
 use crate::inventory::Inventory;
@@ -30,17 +31,20 @@ pub(crate) async fn run(inventory: Inventory, stop: CancellationToken) {
             () = inventory.is_complete() => {}
         }
         let inventory = inventory.clone();
-        drive(queue, 1, stop.clone(), move |name: String| {
-            let (inventory, namespaces) = (inventory.clone(), namespaces.clone());
-            async move {
-                let found = namespaces.find(|it| it.metadata.name.as_deref() == Some(name.as_str()));
-                match found.filter(|it| it.metadata.deletion_timestamp.is_some()) {
-                    Some(namespace) => end(&inventory, &namespace).await,
-                    None => Ok(None),
+        inventory
+            .meter
+            .clone()
+            .drive(queue, 1, stop.clone(), move |name: String| {
+                let (inventory, namespaces) = (inventory.clone(), namespaces.clone());
+                async move {
+                    let found = namespaces.get(&ObjectRef::new(&name));
+                    match found.filter(|it| it.metadata.deletion_timestamp.is_some()) {
+                        Some(namespace) => end(&inventory, &namespace).await,
+                        None => Ok(None),
+                    }
                 }
-            }
-        })
-        .await;
+            })
+            .await;
     };
     tokio::join!(watch, ending);
 }

@@ -163,11 +163,20 @@ pub(crate) fn controller_reference<K: Resource<DynamicType = ()>>(owner: &K) -> 
     Some(OwnerReference { block_owner_deletion: Some(true), ..reference })
 }
 
-/// Whether the selector, which must not be empty, takes these labels.
-pub(crate) fn selector_matches<K: Resource>(selector: &LabelSelector, object: &K) -> bool {
-    let Ok(selector) = Selector::try_from(selector.clone()) else { return false };
-    let none = std::collections::BTreeMap::new();
-    !selector.selects_all() && selector.matches(object.meta().labels.as_ref().unwrap_or(&none))
+/// A selector, read once for many objects. An empty one takes none, nor does one that cannot be read.
+pub(crate) struct Chooser(Option<Selector>);
+
+impl Chooser {
+    pub(crate) fn of(selector: &LabelSelector) -> Self {
+        Self(Selector::try_from(selector.clone()).ok().filter(|selector| !selector.selects_all()))
+    }
+
+    /// Whether it takes the object's labels.
+    pub(crate) fn takes<K: Resource>(&self, object: &K) -> bool {
+        let none = std::collections::BTreeMap::new();
+        let labels = object.meta().labels.as_ref().unwrap_or(&none);
+        self.0.as_ref().is_some_and(|selector| selector.matches(labels))
+    }
 }
 
 /// Takes what is stale for done: the watch brings the newer state, and with it the next look.

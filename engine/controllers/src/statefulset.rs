@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Key;
 use crate::crew::{self, Crew, is_terminating, said};
-use crate::history::{self, Current, History, Subject};
+use crate::history::{self, History, Subject};
 use crate::owned::{UNSEEN_LIMIT, Unseen, ignore_stale, is_stale};
 use crate::pods::is_ending;
 use crate::world::{World, find, key, wake};
@@ -81,19 +81,10 @@ async fn reconcile(world: World, seen: Seen, unseen: Arc<Unseen>, key: Key) -> R
         return Ok(Some(UNSEEN_LIMIT));
     }
     let pods = crew.claim(&spec.selector, |pod| identity::ordinal(&set, pod).is_some()).await?;
-    let history = History::claim(&crew, world.client.clone(), &seen.revisions, &spec.selector).await?;
     let collisions = set.status.as_ref().and_then(|status| status.collision_count).unwrap_or(0);
     let subject = Subject { template: &spec.template, collisions, label: HASH };
-    let update = match history.current(subject).await {
-        Ok(Current::Is(revision)) => revision,
-        Ok(Current::NameTaken) => {
-            crew.write_status(&json!({ "collisionCount": collisions + 1 })).await?;
-            return Ok(None);
-        }
-        Ok(Current::OwnerGone) => return Ok(None),
-        Err(error) if is_terminating(&error) => return Ok(None),
-        Err(error) => return Err(error),
-    };
+    let looked = history::look(&crew, world.client.clone(), &seen.revisions, &spec.selector, subject).await?;
+    let Some((history, update)) = looked else { return Ok(None) };
     let known = set.status.as_ref().and_then(|status| history.named(status.current_revision.as_deref()?));
     let current = known.unwrap_or(&update).clone();
     let keeper = Keeper {

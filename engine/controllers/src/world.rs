@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use shipway_driver::{Meters, Queue, Recorder, Shared, drive};
+use shipway_driver::{Meter, Meters, Queue, Recorder, Shared};
 use tokio_util::sync::CancellationToken;
 
 use crate::Key;
@@ -70,12 +70,16 @@ impl World {
         F: Fn(Self, K) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Option<Duration>, kube::Error>> + Send + 'static,
     {
-        queue.measure(self.meters.of(&self.name));
         tokio::select! {
             () = stop.cancelled() => return,
             () = self.caches.are_complete() => {}
         }
-        drive(queue, workers, stop, move |key| controller(self.clone(), key)).await;
+        self.meter().drive(queue, workers, stop, move |key| controller(self.clone(), key)).await;
+    }
+
+    /// What the controller's queues are counted with, for those that need no more than their own watches.
+    pub(crate) fn meter(&self) -> Meter {
+        self.meters.of(&self.name)
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Whoever serves metrics gets the registry; the names of loops come from the code, so that nobody can make the series grow.
 
+use std::fmt::{Debug, Display};
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +13,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+use crate::queue::{Queue, drive};
 
 /// Upper bounds of the times, in seconds.
 const SECONDS: [f64; 10] = [0.000_1, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0, 100.0];
@@ -79,6 +84,18 @@ pub struct Meter {
 }
 
 impl Meter {
+    /// Runs [`drive`] over a queue that is counted.
+    pub async fn drive<K, F, Fut, E>(self, queue: Arc<Queue<K>>, workers: usize, stop: CancellationToken, reconcile: F)
+    where
+        K: Clone + Eq + Hash + Debug + Send + Sync + 'static,
+        F: Fn(K) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Option<Duration>, E>> + Send + 'static,
+        E: Display + Send + 'static,
+    {
+        queue.measure(self);
+        drive(queue, workers, stop, reconcile).await;
+    }
+
     pub(crate) fn added(&self) {
         self.depth.inc();
         self.adds.inc();

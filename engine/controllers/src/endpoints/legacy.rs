@@ -7,16 +7,14 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
-use kube::runtime::reflector::Store;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use shipway_driver::Queue;
 use tokio_util::sync::CancellationToken;
 
-use super::{ignore_stale, service_of, slices_of};
+use super::{Seen, follow, ignore_stale, service_of, slices_of};
 use crate::Key;
 use crate::owned::controller_reference;
-use crate::world::{World, find, wake};
+use crate::world::{World, find};
 
 /// How many addresses the object holds, and the annotation that says that there are more.
 const MOST: usize = 1000;
@@ -26,22 +24,13 @@ const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 const OURS: &str = "endpoint-controller";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
-type Seen = (Store<Service>, Store<EndpointSlice>, Store<Endpoints>);
-
 /// Keeps them until stopped.
 pub(crate) async fn run(world: World, stop: CancellationToken) {
-    let queue = Arc::new(Queue::new());
-    let (services, slices, all) =
-        (world.cache::<Service>(), world.cache::<EndpointSlice>(), world.cache::<Endpoints>());
-    wake(&services, &queue);
-    wake(&all, &queue);
-    let woken = queue.clone();
-    slices.listen(move |change| service_of(change.object()).into_iter().for_each(|service| woken.add(service)));
-    let seen = (services.store(), slices.store(), all.store());
-    world.reconcile(queue, 2, stop, move |world, key| reconcile(world, seen.clone(), key)).await;
+    follow(world, 2, service_of, stop, reconcile).await;
 }
 
-async fn reconcile(world: World, (services, slices, all): Seen, key: Key) -> Result<Option<Duration>, kube::Error> {
+async fn reconcile(world: World, seen: Seen, key: Key) -> Result<Option<Duration>, kube::Error> {
+    let Seen { services, slices, all } = seen;
     let api: Api<Endpoints> = Api::namespaced(world.client.clone(), &key.0);
     let present = find(&all, &key);
     let Some(service) = find(&services, &key) else {

@@ -5,19 +5,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset, Endpoints, Service};
+use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset, Endpoints};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
-use kube::runtime::reflector::Store;
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use shipway_driver::Queue;
 use tokio_util::sync::CancellationToken;
 
-use super::{A_SLICE, MANAGED_BY, SERVICE, ignore_stale, is_same};
+use super::{A_SLICE, MANAGED_BY, SERVICE, Seen, follow, ignore_stale, is_same};
 use crate::Key;
 use crate::owned::controller_reference;
-use crate::world::{World, find, wake};
+use crate::world::{World, find};
 
 /// Our name in the label of who keeps a slice.
 const OURS: &str = "endpointslicemirroring-controller.k8s.io";
@@ -27,19 +25,9 @@ const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 /// How many addresses of a subset are mirrored.
 const A_SUBSET: usize = 1000;
 
-type Seen = (Store<Service>, Store<EndpointSlice>, Store<Endpoints>);
-
 /// Mirrors until stopped.
 pub(crate) async fn run(world: World, stop: CancellationToken) {
-    let queue = Arc::new(Queue::new());
-    let (services, slices, all) =
-        (world.cache::<Service>(), world.cache::<EndpointSlice>(), world.cache::<Endpoints>());
-    wake(&services, &queue);
-    wake(&all, &queue);
-    let woken = queue.clone();
-    slices.listen(move |change| mirror_of(change.object()).into_iter().for_each(|service| woken.add(service)));
-    let seen = (services.store(), slices.store(), all.store());
-    world.reconcile(queue, 1, stop, move |world, key| reconcile(world, seen.clone(), key)).await;
+    follow(world, 1, mirror_of, stop, reconcile).await;
 }
 
 fn mirror_of(slice: &EndpointSlice) -> Option<Key> {
@@ -47,7 +35,8 @@ fn mirror_of(slice: &EndpointSlice) -> Option<Key> {
     ours.then(|| Some((slice.namespace()?, slice.labels().get(SERVICE)?.clone())))?
 }
 
-async fn reconcile(world: World, (services, slices, all): Seen, key: Key) -> Result<Option<Duration>, kube::Error> {
+async fn reconcile(world: World, seen: Seen, key: Key) -> Result<Option<Duration>, kube::Error> {
+    let Seen { services, slices, all } = seen;
     let of_us = slices.state().into_iter().filter(|slice| mirror_of(slice).as_ref() == Some(&key));
     let mut present: BTreeMap<String, Arc<EndpointSlice>> = of_us.map(|slice| (slice.name_any(), slice)).collect();
     let service = find(&services, &key).filter(|service| !super::has_selector(service));
