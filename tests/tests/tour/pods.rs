@@ -70,6 +70,11 @@ pub(crate) const STEPS: &[Step] = &[
     run("label pod pair tier=front").prints("pod/pair labeled\n"),
     run("set image pod/pair one=busybox:1.36").prints("pod/pair image updated\n"),
     run("patch pod pair -p '{\"spec\":{\"nodeName\":\"elsewhere\"}}'").fails().says(&["Forbidden: pod updates may not change fields"]),
+    run("run huge --image=busybox:stable --overrides='{\"spec\":{\"containers\":[{\"name\":\"huge\",\"image\":\"busybox:stable\",\"resources\":{\"requests\":{\"cpu\":\"9000\",\"memory\":\"900Ti\"}}}]}}'"),
+    run("run picky --image=busybox:stable --overrides='{\"spec\":{\"nodeSelector\":{\"disk\":\"golden\"}}}'"),
+    run("describe pod huge").says(&["FailedScheduling", "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory."]).soon(),
+    run("describe pod picky").says(&["FailedScheduling", "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."]).soon(),
+    run("delete pod huge picky --now").says(&["pod \"huge\" deleted", "pod \"picky\" deleted"]),
     run("delete pod failing --now").says(&["pod \"failing\" deleted"]),
     run("delete pod worker --grace-period=0 --force").says(&["pod \"worker\" force deleted"]),
 ];
