@@ -24,7 +24,7 @@ pub use error::{Error, Result};
 pub use image::{Image, ImageConfig, compose};
 pub use layer::{Compression, Layer, LayerBuilder};
 pub use reference::Reference;
-pub use registry::{Credentials, pull, push};
+pub use registry::{Credentials, Mirrors, pull, pull_through, push};
 pub use store::{BlobWriter, Store};
 pub use tags::Tagged;
 pub use unpack::{Layers, Limits};

@@ -20,6 +20,9 @@ pub struct SandboxSpec {
     pub host_ipc: bool,
     /// One process namespace for all containers of the pod; ignored with `host_pid`.
     pub share_processes: bool,
+    /// What all containers of the pod may use together; of these only the limits of processor and memory count.
+    #[serde(default)]
+    pub resources: Resources,
     /// Kernel parameters of the pod's own namespaces, by their names with dots, and their values.
     #[serde(default)]
     pub sysctls: Vec<(String, String)>,
@@ -98,6 +101,9 @@ pub struct Mount {
     pub source: MountSource,
     /// Whether the container may only read it.
     pub read_only: bool,
+    /// Whether what the host mounts below it later appears there, too.
+    #[serde(default)]
+    pub follows_host: bool,
 }
 
 /// What is mounted.

@@ -47,6 +47,17 @@ pub(crate) fn resources(container: &Container, pids_limit: i64) -> shipway_conta
     }
 }
 
+/// What a pod as a whole may use.
+pub(crate) fn of_pod(pod: &Pod) -> shipway_container::Resources {
+    let resources = pod.spec.as_ref().and_then(|spec| spec.resources.as_ref());
+    let limit = |name: &str| of(resources.and_then(|resources| resources.limits.as_ref()), name);
+    shipway_container::Resources {
+        cpu_limit_milli: limit("cpu").and_then(milli),
+        memory_limit: limit("memory").and_then(units),
+        ..shipway_container::Resources::default()
+    }
+}
+
 /// How readily the kernel ends the container when memory runs out: by its pod's class, as documented in
 /// https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#node-out-of-memory-behavior.
 pub(crate) fn oom_score(pod: &Pod, container: &Container, allocatable: &Allocatable) -> i32 {

@@ -269,9 +269,11 @@ fn condition(before: Option<&Value>, kind: &str, holds: bool, (fine, words): (&s
     let status = if holds { "True" } else { "False" };
     let old = before.and_then(|before| before["conditions"].as_array()?.iter().find(|old| old["type"] == kind));
     let since = old.filter(|old| old["status"] == status).map(|old| old["lastTransitionTime"].clone());
-    let short = holds && kind != "Ready";
-    let (reason, words) =
-        if short { (format!("KubeletHas{kind}"), "the machine is running short") } else { (fine.to_owned(), words) };
+    let (reason, words) = match (holds, kind) {
+        (true, "MemoryPressure") => ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+        (true, "DiskPressure") => ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+        _ => (fine, words),
+    };
     let now = format!("{now:.0}");
     json!({
         "type": kind,
@@ -324,6 +326,20 @@ mod tests {
         assert!(info.kubelet_version.starts_with("v1.36.") && info.container_runtime_version.starts_with("shipway://"));
         let first = identity.status(None);
         assert!(same(&first, &identity.status(Some(&first))));
+    }
+
+    #[test]
+    fn what_is_short_is_named_and_since_when() {
+        let now = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let (early, late) = (now("2026-01-01T00:00:00Z"), now("2026-01-01T01:00:00Z"));
+        let fine = ("KubeletHasSufficientMemory", "fine");
+        let first = condition(None, "MemoryPressure", true, fine, early);
+        assert_eq!((&first["status"], &first["reason"]), (&json!("True"), &json!("KubeletHasInsufficientMemory")));
+        let before = json!({"conditions": [first]});
+        let still = condition(Some(&before), "MemoryPressure", true, fine, late);
+        assert_eq!(still["lastTransitionTime"], "2026-01-01T00:00:00Z");
+        let over = condition(Some(&before), "MemoryPressure", false, fine, late);
+        assert_eq!((&over["reason"], &over["lastTransitionTime"]), (&json!(fine.0), &json!("2026-01-01T01:00:00Z")));
     }
 
     #[tokio::test]

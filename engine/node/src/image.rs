@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use shipway_oci::{Credentials, Digest, Layers, Reference, Store};
+use shipway_oci::{Credentials, Digest, Layers, Mirrors, Reference, Store};
 use tokio::sync::{Notify, OnceCell};
 
 use crate::keyring::Keyring;
@@ -85,15 +85,17 @@ pub(crate) struct Images {
     held: Arc<Mutex<Held>>,
     /// Told when something was pulled.
     pulled: Arc<Notify>,
+    /// Where it is told which registries stand in for others.
+    registries: PathBuf,
     /// By which credentials are told apart without keeping them.
     hashing: RandomState,
 }
 
 impl Images {
-    pub(crate) fn new(store: Store, layers: Layers) -> Self {
+    pub(crate) fn new(store: Store, layers: Layers, registries: PathBuf) -> Self {
         let (unpacking, pulling) = (Arc::default(), Arc::default());
         let (held, pulled) = (Arc::default(), Arc::default());
-        Self { store, layers, unpacking, pulling, held, pulled, hashing: RandomState::new() }
+        Self { store, layers, unpacking, pulling, held, pulled, registries, hashing: RandomState::new() }
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -209,8 +211,11 @@ impl Images {
                 let (store, reference) = (self.store.clone(), reference.clone());
                 let handle = tokio::runtime::Handle::current();
                 // It writes files as it goes; a thread that may block is the place for that.
-                let pulled =
-                    tokio::task::spawn_blocking(move || handle.block_on(pull(&store, &reference, &credentials)));
+                let registries = self.registries.clone();
+                let pulled = tokio::task::spawn_blocking(move || {
+                    let mirrors = Mirrors::read(&registries)?;
+                    handle.block_on(pull(&store, &reference, &credentials, &mirrors))
+                });
                 let pulled = pulled.await.map_err(|error| error.to_string())?;
                 pulled.map_err(|error| error.to_string())
             })
@@ -243,10 +248,15 @@ impl Images {
     }
 }
 
-async fn pull(store: &Store, reference: &Reference, credentials: &[Credentials]) -> shipway_oci::Result<()> {
+async fn pull(
+    store: &Store,
+    reference: &Reference,
+    credentials: &[Credentials],
+    mirrors: &Mirrors,
+) -> shipway_oci::Result<()> {
     let mut last = None;
     for one in credentials.iter().map(Some).chain([None]) {
-        match shipway_oci::pull(store, reference, one).await {
+        match shipway_oci::pull_through(store, reference, one, mirrors).await {
             Ok(_) => return Ok(()),
             // The word of the registry on credentials says more than that on none.
             Err(error) => drop(last.get_or_insert(error)),

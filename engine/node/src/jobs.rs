@@ -1,6 +1,7 @@
 //! The longer pieces of work in a pod's life, each run as a task of the pod's worker: making its surroundings, starting a
 //! container, taking all away. They change nothing but this machine and report what came of it.
 
+mod images;
 mod volumes;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,14 +17,13 @@ use shipway_driver::{EventKind, Recorder};
 use tokio::sync::watch;
 
 use crate::admit;
-use crate::amount::Allocatable;
+use crate::amount::{self, Allocatable};
 use crate::backoff::Backoff;
 use crate::environment::Source;
 use crate::evict::Order;
 use crate::files::{self, Names};
 use crate::followed::Followed;
-use crate::image::{Image, PullPolicy, Told};
-use crate::keyring::Keyring;
+use crate::image::Image;
 use crate::leash::{self, Leash};
 use crate::log;
 use crate::logs::Runs;
@@ -31,7 +31,7 @@ use crate::machine::{Machine, Sandbox};
 use crate::observed::{Happened, StartFailure, run_id};
 use crate::probe::{self, Target};
 use crate::publish;
-use crate::references::{self, Contents, Reference};
+use crate::references::{self, Contents};
 use crate::resize::Room;
 use crate::specification::Plan;
 use crate::tokens::Tokens;
@@ -118,6 +118,7 @@ impl<M: Machine> Shared<M> {
         let wanted = SandboxSpec {
             uid: pod::uid(pod).to_owned(),
             hostname: pod::kernel_hostname(pod, &self.names.node, &self.names.cluster_domain)?,
+            resources: amount::of_pod(pod),
             sysctls: admit::sysctls(pod),
             host_network: pod::host_network(pod),
             host_pid: is_set(spec.and_then(|spec| spec.host_pid)),
@@ -173,60 +174,6 @@ impl<M: Machine> Shared<M> {
         if let Err(error) = self.machine.detach(pod::uid(pod)).await {
             tracing::warn!(pod = pod::name(pod), %error, "could not detach the pod from the network");
         }
-    }
-
-    /// The image of one container, with the events that tell how it came.
-    pub(crate) async fn fetch(&self, pod: &Pod, container: &str) -> Happened {
-        let spec = pod::any_container(pod, container);
-        let image = spec.as_ref().and_then(|spec| spec.image.as_deref()).unwrap_or_default();
-        let policy = PullPolicy::of(spec.as_ref().and_then(|spec| spec.image_pull_policy.as_deref()), image);
-        let result = self.fetch_image(pod, Some(container), image, policy).await;
-        Happened::Fetched { container: container.to_owned(), result }
-    }
-
-    pub(super) async fn fetch_image(
-        &self,
-        pod: &Pod,
-        container: Option<&str>,
-        image: &str,
-        policy: PullPolicy,
-    ) -> Result<Arc<Image>, (String, String)> {
-        let keys = self.keys(pod, container).await;
-        let (result, told) = self.machine.fetch(image, policy, &keys).await;
-        for told in told {
-            match told {
-                Told::Normal(reason, message) => self.tell(pod, container, EventKind::Normal, reason, &message),
-                Told::Warning(reason, message) => self.warn(pod, container, reason, &message),
-            }
-        }
-        result
-    }
-
-    /// What the pod's secrets for registries hold. What is missing may not be needed: it is only told.
-    async fn keys(&self, pod: &Pod, container: Option<&str>) -> Keyring {
-        let spec = pod.spec.as_ref();
-        let names = spec.and_then(|spec| spec.image_pull_secrets.as_deref()).unwrap_or_default();
-        let mut keys = Keyring::default();
-        if names.is_empty() {
-            return keys;
-        }
-        let wanted = names.iter().map(|secret| Reference::Secret(secret.name.clone()));
-        let contents = Contents::read(&self.client, pod::namespace(pod), wanted).await.unwrap_or_default();
-        let mut missing = Vec::new();
-        for secret in names {
-            let found = contents.secret(&secret.name).map(|data| keys.add(&data));
-            if !matches!(found, Some(Ok(()))) {
-                missing.push(secret.name.as_str());
-            }
-        }
-        if !missing.is_empty() {
-            let message = format!(
-                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
-                missing.join(", ")
-            );
-            self.warn(pod, container, "FailedToRetrieveImagePullSecret", &message);
-        }
-        keys
     }
 
     /// Starts a run, up to and including its postStart hook.

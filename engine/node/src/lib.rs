@@ -145,7 +145,8 @@ impl Node {
         let streams = streams::Streams::new(runtime.clone(), runs.clone());
         let read = stats::Machine { runtime: runtime.clone(), runs: runs.clone(), home: config.home.clone() };
         let stats = stats::Stats::new(move || read.read());
-        let machine = machine::Host { runtime, network, images: image::Images::new(images, layers) };
+        let images = image::Images::new(images, layers, config.home.join("registries.json"));
+        let machine = machine::Host { runtime, network, images };
         Self { client, machine, config, runs, streams, stats }
     }
 

@@ -2,6 +2,7 @@
 //! `lifecycle::step` (something is begun). No task, socket or process handle lives here.
 
 mod happened;
+mod restart;
 mod take;
 
 use std::net::Ipv4Addr;
@@ -19,6 +20,7 @@ use crate::pod;
 use crate::resize::Pending;
 
 pub(crate) use happened::{Exit, Happened, StartFailure, Verdict};
+pub(crate) use restart::{ExitRule, Restart};
 pub(crate) use take::unknown_end;
 
 /// Where the pod as a whole stands. `lifecycle` documents the ways between the stages.
@@ -57,59 +59,6 @@ pub(crate) enum Role {
     Main,
     /// Added to the pod while it runs, to look at the others; runs once, and the pod's state does not depend on it.
     Ephemeral,
-}
-
-/// When a container that ended is started again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Restart {
-    /// However it ended.
-    Always,
-    /// Unless it ended well.
-    OnFailure,
-    /// Not at all.
-    Never,
-}
-
-impl Restart {
-    pub(crate) fn parse(word: Option<&str>) -> Self {
-        match word {
-            Some("Never") => Self::Never,
-            Some("OnFailure") => Self::OnFailure,
-            _ => Self::Always,
-        }
-    }
-
-    fn wants(self, code: i32) -> bool {
-        match self {
-            Self::Always => true,
-            Self::OnFailure => code != 0,
-            Self::Never => false,
-        }
-    }
-}
-
-/// Exit codes after which a container is started again whatever its policy says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ExitRule {
-    codes: Vec<i32>,
-    /// Whether it means all other codes.
-    others: bool,
-}
-
-impl ExitRule {
-    fn all_of(spec: &v1::Container) -> Vec<Self> {
-        let rules = spec.restart_policy_rules.as_deref().unwrap_or_default();
-        let restarts = rules.iter().filter(|rule| rule.action == "Restart").filter_map(|rule| rule.exit_codes.as_ref());
-        let rule = |codes: &v1::ContainerRestartRuleOnExitCodes| Self {
-            codes: codes.values.clone().unwrap_or_default(),
-            others: codes.operator == "NotIn",
-        };
-        restarts.map(rule).collect()
-    }
-
-    fn matches(&self, code: i32) -> bool {
-        self.codes.contains(&code) != self.others
-    }
 }
 
 /// A run that is over.

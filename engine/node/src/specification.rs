@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 use shipway_container::{ContainerSpec, Mount, MountSource};
 
 use crate::amount::{self, Allocatable};
@@ -96,7 +96,8 @@ impl Plan<'_> {
             let sub_path = mount.sub_path.clone().or(expression);
             let own = (self.container.name.as_str(), position);
             let source = self.volumes.source(self.pod, mount, sub_path.as_deref(), own)?;
-            mounts.push(bind(Path::new(&mount.mount_path), source.path, source.read_only));
+            let bound = bind(Path::new(&mount.mount_path), source.path, source.read_only);
+            mounts.push(Mount { follows_host: follows_host(mount)?, ..bound });
             first.extend(source.first);
         }
         let last_words = self.container.termination_message_path.as_deref().filter(|path| !path.is_empty());
@@ -113,7 +114,17 @@ impl Plan<'_> {
 }
 
 fn bind(destination: &Path, source: PathBuf, read_only: bool) -> Mount {
-    Mount { destination: destination.to_owned(), source: MountSource::Bind(source), read_only }
+    Mount { destination: destination.to_owned(), source: MountSource::Bind(source), read_only, follows_host: false }
+}
+
+/// Whether a mount follows those of the host. A pod's own mounts never leave it.
+fn follows_host(mount: &VolumeMount) -> Result<bool, String> {
+    match mount.mount_propagation.as_deref() {
+        Some("Bidirectional") => {
+            Err(format!("mount propagation Bidirectional of {} is not supported by this node", mount.mount_path))
+        }
+        other => Ok(other == Some("HostToContainer")),
+    }
 }
 
 #[cfg(test)]

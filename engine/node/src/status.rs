@@ -59,8 +59,9 @@ pub(crate) fn status(
 /// phase is the pod's own.
 fn told_phase<'a>(observed: &Observed, before: Option<&'a PodStatus>) -> (&'a str, bool) {
     let now = phase(observed);
-    let running = matches!(now, "Succeeded" | "Failed") && observed.containers.iter().any(Container::alive);
-    if !running {
+    let over = matches!(now, "Succeeded" | "Failed");
+    let running = observed.stage == Stage::Ready && observed.containers.iter().any(Container::alive);
+    if !(over && running) {
         return (now, true);
     }
     (before.and_then(|before| before.phase.as_deref()).unwrap_or("Running"), false)

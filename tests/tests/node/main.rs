@@ -1,6 +1,8 @@
 //! What the public documentation promises of pods, seen with real containers: one engine, many checks at once, each named by
 //! the sentence that it holds. A check that fails does not hide the others.
 
+#![allow(clippy::needless_pass_by_value, reason = "what json! makes is handed over as it stands")]
+
 mod environment;
 mod images;
 mod lifecycle;
@@ -88,7 +90,9 @@ checks! {
         what_is_mounted_to_be_read_cannot_be_written
         an_image_can_be_mounted_and_not_written
         the_group_of_the_volumes_owns_them
-        an_empty_folder_beyond_its_limit_evicts_the_pod;
+        an_empty_folder_beyond_its_limit_evicts_the_pod
+        a_mount_that_would_reach_the_host_is_refused_in_words
+        what_the_host_mounts_later_may_appear;
     environment:
         a_pod_is_told_of_itself
         a_container_is_told_of_its_resources
@@ -127,7 +131,8 @@ checks! {
         limits_are_those_of_the_control_group
         a_pod_has_a_class_by_its_requests
         no_container_has_endless_processes
-        the_first_to_go_for_want_of_memory_follows_the_class;
+        the_first_to_go_for_want_of_memory_follows_the_class
+        a_pod_as_a_whole_may_be_limited;
     resize:
         a_container_is_given_more_without_another_run
         a_container_is_run_anew_where_its_policy_says_so

@@ -59,8 +59,8 @@ pub(crate) async fn a_pod_on_the_hosts_network_has_its_name(world: &World) -> Re
 
 pub(crate) async fn containers_may_share_their_processes(world: &World) -> Result<()> {
     let other = with(sh(""), json!({ "name": "other", "command": ["tail", "-f", "/dev/null"] }));
-    let script =
-        "while ! pgrep -x tail > /dev/null; do sleep 0.05; done; test $$ != 1 && kill $(pgrep -x tail) && echo seen";
+    let script = "while p=$(grep -l '^tail$' /proc/[0-9]*/comm 2>/dev/null); test -z \"$p\"; do sleep 0.05; done; \
+                  p=${p#/proc/}; test ${p%/comm} != 1 && kill ${p%/comm} && echo seen";
     let spec = json!({ "shareProcessNamespace": true, "containers": [sh(script), other] });
     let ended = world.run("shared-processes", spec).await?;
     ensure!(ended.log == "seen\n", "{}{:?}", ended.log, ended.pod.status);

@@ -55,3 +55,13 @@ pub(crate) async fn the_first_to_go_for_want_of_memory_follows_the_class(world: 
     ensure!(said.trim().parse::<i32>().is_ok_and(|score| (3..1000).contains(&score)), "{said}");
     Ok(())
 }
+
+pub(crate) async fn a_pod_as_a_whole_may_be_limited(world: &World) -> Result<()> {
+    // The container has no limit of its own: it is the pod's that it meets.
+    let more = json!({ "resources": { "requests": { "memory": "8Mi" }, "limits": { "memory": "16Mi" } } });
+    let spec = with(json!({ "containers": [sh("exec tail /dev/zero")] }), more);
+    let ended = world.run("limited-pod", spec).await?;
+    let killed = crate::world::end(&ended.pod, "c").is_some_and(|(_, code, _)| code == 137);
+    ensure!(killed, "{:?}", ended.pod.status);
+    Ok(())
+}

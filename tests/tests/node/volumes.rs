@@ -262,3 +262,60 @@ pub(crate) async fn an_empty_folder_beyond_its_limit_evicts_the_pod(world: &Worl
     ensure!(condition(&pod, "DisruptionTarget") == "True", "{status:?}");
     world.delete("beyond").await
 }
+
+pub(crate) async fn a_mount_that_would_reach_the_host_is_refused_in_words(world: &World) -> Result<()> {
+    let privileged = json!({ "securityContext": { "privileged": true } });
+    let container = with(at_v("true", json!({ "mountPropagation": "Bidirectional" })), privileged);
+    world.create("reaches", with(json!({ "containers": [container] }), v(json!({ "emptyDir": {} })))).await?;
+    let pod = world.until("reaches", |pod| crate::world::waits(pod, "c") == "CreateContainerConfigError").await?;
+    ensure!(format!("{:?}", pod.status).contains("Bidirectional"), "{:?}", pod.status);
+    world.delete("reaches").await
+}
+
+/// A folder that tells its copies in other namespaces of mounts; taken away again when dropped.
+struct Shared(tempfile::TempDir);
+
+impl Shared {
+    fn new() -> Result<Self> {
+        let shared = Self(tempfile::tempdir()?);
+        mount(&["--bind", shared.path(), shared.path()])?;
+        mount(&["--make-private", shared.path()])?;
+        mount(&["--make-shared", shared.path()])?;
+        Ok(shared)
+    }
+
+    fn path(&self) -> &str {
+        self.0.path().to_str().unwrap_or_default()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let undone = std::process::Command::new("umount").args(["--recursive", "--lazy", self.path()]).status();
+        if !undone.is_ok_and(|status| status.success()) {
+            eprintln!("{} stays mounted", self.path());
+        }
+    }
+}
+
+fn mount(arguments: &[&str]) -> Result<()> {
+    let done = std::process::Command::new("mount").args(arguments).status()?;
+    ensure!(done.success(), "mount {arguments:?}: {done}");
+    Ok(())
+}
+
+pub(crate) async fn what_the_host_mounts_later_may_appear(world: &World) -> Result<()> {
+    let folder = Shared::new()?;
+    let inside = format!("{}/late", folder.path());
+    std::fs::create_dir(&inside)?;
+    let script = "while ! test -e /v/late/there; do sleep 0.05; done; echo seen";
+    let container = at_v(script, json!({ "mountPropagation": "HostToContainer" }));
+    let source = v(json!({ "hostPath": { "path": folder.path() } }));
+    world.create("sees-host", with(json!({ "restartPolicy": "Never", "containers": [container] }), source)).await?;
+    world.until("sees-host", |pod| condition(pod, "Ready") == "True").await?;
+    mount(&["-t", "tmpfs", "late", &inside])?;
+    std::fs::write(format!("{inside}/there"), "x")?;
+    let seen = world.until("sees-host", |pod| phase(pod) == "Succeeded");
+    tokio::time::timeout(std::time::Duration::from_secs(20), seen).await??;
+    world.delete("sees-host").await
+}

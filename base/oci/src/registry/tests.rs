@@ -15,6 +15,11 @@ struct Content {
     manifests: HashMap<String, Vec<u8>>,
     uploads: usize,
     password: Option<&'static str>,
+    /// How many blobs stop half-way, and the ranges that were asked for afterwards.
+    cuts: usize,
+    ranges: Vec<String>,
+    /// Whether the registry knows ranges.
+    knows_ranges: bool,
 }
 
 /// A registry on a port of its own, for the length of a test.
@@ -75,16 +80,32 @@ fn serve(connection: &TcpStream, content: &Mutex<Content>) {
             let expected = base64::engine::general_purpose::STANDARD.encode(format!("me:{password}"));
             header("authorization") != Some(format!("Basic {expected}").as_str())
         });
-        let (status, extra, answer) = if denied {
+        let range = header("range").map(str::to_owned);
+        let (mut status, extra, mut answer) = if denied {
             (401, "WWW-Authenticate: Basic realm=\"test\"\r\n".to_owned(), b"{}".to_vec())
         } else {
             answer(&mut content, method, path, body)
         };
+        if let Some(range) = range.filter(|_| status == 200) {
+            content.ranges.push(range.clone());
+            let from: usize = range.trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap();
+            if content.knows_ranges {
+                (status, answer) = (206, answer.split_off(from));
+            }
+        }
         let length = if method == "HEAD" { 0 } else { answer.len() };
+        let cut = method == "GET" && path.contains("/blobs/") && status < 300 && length > 1 && content.cuts > 0;
+        if cut {
+            content.cuts -= 1;
+            answer.truncate(length / 2);
+        }
         let head = format!("HTTP/1.1 {status} X\r\n{extra}Content-Length: {length}\r\n\r\n");
         let mut connection = connection;
         connection.write_all(head.as_bytes()).unwrap();
-        connection.write_all(&answer[..length]).unwrap();
+        connection.write_all(&answer[..length.min(answer.len())]).unwrap();
+        if cut {
+            return;
+        }
     }
 }
 
@@ -219,4 +240,44 @@ fn only_this_machine_is_spoken_to_in_the_clear() {
     for other in ["docker.io", "localhost.example.org", "10.0.0.1:5000", "127.example.org"] {
         assert!(!is_local(other), "{other}");
     }
+}
+
+/// Pushes an image; gives a store to pull into and the image's name.
+async fn pushed(registry: &Registry) -> (tempfile::TempDir, Store, Reference) {
+    let (dir, here, there) = stores();
+    let name = registry.reference("user/app:v1");
+    here.tag(&name, &image(&here)).unwrap();
+    push(&here, &name, Some(&Credentials::Anonymous)).await.unwrap();
+    (dir, there, name)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_stops_on_its_way_goes_on_where_it_stopped() {
+    for knows_ranges in [true, false] {
+        let registry = Registry::start(None);
+        let (_dir, there, name) = pushed(&registry).await;
+        {
+            let mut content = registry.content.lock().unwrap();
+            (content.cuts, content.knows_ranges) = (3, knows_ranges);
+        }
+        let digest = pull(&there, &name, Some(&Credentials::Anonymous)).await.unwrap();
+        assert_eq!(there.resolve(&name).unwrap(), Some(digest));
+        let ranges = registry.content.lock().unwrap().ranges.clone();
+        assert!(!ranges.is_empty() && ranges.iter().all(|range| range != "bytes=0-"), "{ranges:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_is_asked_first_and_passed_over_when_it_has_nothing() {
+    let (mirror, empty) = (Registry::start(None), Registry::start(None));
+    let (dir, there, name) = pushed(&mirror).await;
+    // The same name at a registry that is not there.
+    let wanted: Reference = format!("nowhere.invalid/{}:v1", name.repository()).parse().unwrap();
+    let file = dir.path().join("registries.json");
+    let urls = [&empty, &mirror].map(|one| format!("http://{}", one.address));
+    std::fs::write(&file, serde_json::json!({ "mirrors": { "nowhere.invalid": urls } }).to_string()).unwrap();
+    let mirrors = Mirrors::read(&file).unwrap();
+    let digest = pull_through(&there, &wanted, Some(&Credentials::Anonymous), &mirrors).await.unwrap();
+    assert_eq!(there.resolve(&wanted).unwrap(), Some(digest));
+    assert_eq!(there.resolve(&name).unwrap(), None, "it has the name that was asked for");
 }

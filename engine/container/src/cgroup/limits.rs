@@ -56,6 +56,12 @@ impl Group {
         warnings
     }
 
+    /// Limits processor and memory of a group whose members have groups of their own.
+    pub(crate) fn bound(&self, resources: &Resources) -> io::Result<()> {
+        resources.cpu_limit_milli.map_or(Ok(()), |milli| self.limit_processor(milli))?;
+        resources.memory_limit.map_or(Ok(()), |bytes| self.limit_memory(bytes))
+    }
+
     /// Writes the limits of a group in which processes run; what is not limited any more is freed.
     pub(crate) fn change(&self, resources: &Resources) -> io::Result<()> {
         self.share(resources.cpu_request_milli.unwrap_or(0))?;

@@ -163,8 +163,9 @@ fn own_mount(destination: &Path, asked: &Mount) -> Result<OciMount, Failure> {
         MountSource::Bind(source) => {
             fs::metadata(source)
                 .or_fail(FailureKind::CreateContainer, || format!("mount {} at {shown}", source.display()))?;
-            let options: &[&str] = if asked.read_only { &["rbind", "rro"] } else { &["rbind", "rw"] };
-            mount("bind", &source.to_string_lossy(), &shown, options)
+            let mut options = if asked.read_only { vec!["rbind", "rro"] } else { vec!["rbind", "rw"] };
+            options.extend(asked.follows_host.then_some("rslave"));
+            mount("bind", &source.to_string_lossy(), &shown, &options)
         }
         MountSource::Tmpfs { size, mode } => {
             let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), format!("mode={mode:o}")];
@@ -268,6 +269,7 @@ mod tests {
             destination: path.into(),
             source: MountSource::Tmpfs { size: None, mode: 0o755 },
             read_only: false,
+            follows_host: false,
         };
         let all = own_mounts(&[tmpfs("/a/b/c"), tmpfs("/a"), tmpfs("/a/b")]).unwrap();
         let order: Vec<_> = all.iter().map(|one| one.destination().to_str().unwrap()).collect();

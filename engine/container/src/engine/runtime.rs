@@ -84,6 +84,7 @@ impl Runtime {
 
     async fn bring_up(&self, spec: &SandboxSpec, paths: &PodPaths) -> Result<Pod, ContainerError> {
         disk::write(&paths.sandbox(), spec).map_err(ContainerError::io("write the pod's specification"))?;
+        limit(spec, paths)?;
         let mut supervisor = self.spawn(paths)?;
         let pid = supervisor.id().and_then(|pid| i32::try_from(pid).ok());
         let pid = pid.ok_or_else(|| Failure::internal("the supervisor ended at once"))?;
@@ -257,6 +258,18 @@ impl Runtime {
             .map_err(|error| Failure::internal(format!("sweeping control groups: {error}")))?
             .map_err(ContainerError::io("remove the instance's control groups"))
     }
+}
+
+/// Bounds the pod as a whole, where that is asked for.
+fn limit(spec: &SandboxSpec, paths: &PodPaths) -> Result<(), ContainerError> {
+    if spec.resources.cpu_limit_milli.is_none() && spec.resources.memory_limit.is_none() {
+        return Ok(());
+    }
+    let limited = Group::new(&paths.cgroup).and_then(|group| {
+        group.create()?;
+        group.bound(&spec.resources)
+    });
+    limited.map_err(ContainerError::io(format!("limit pod {}", paths.uid)))
 }
 
 async fn greeted(supervisor: &mut Child) -> Result<(), ContainerError> {

@@ -25,7 +25,7 @@ pub(crate) async fn a_read_only_root_cannot_be_written(world: &World) {
     let mut spec = world.script("ro-0", "touch /x; touch /tmp/y; touch /scratch/z && echo scratch");
     spec.read_only_root = true;
     let source = MountSource::Tmpfs { size: Some(1 << 20), mode: 0o755 };
-    spec.mounts = vec![Mount { destination: "/scratch".into(), source, read_only: false }];
+    spec.mounts = vec![Mount { destination: "/scratch".into(), source, read_only: false, follows_host: false }];
     let (output, _) = world.run(spec).await;
     assert_eq!(output.matches("Read-only file system").count(), 2, "{output}");
     assert!(output.contains("scratch"), "{output}");
@@ -48,6 +48,7 @@ pub(crate) async fn mount_destinations_do_not_escape_the_root(world: &World) {
         destination: destination.into(),
         source: MountSource::Bind(volume.clone()),
         read_only,
+        follows_host: false,
     };
     spec.mounts = vec![bind(format!("/link/{below}"), false), bind(up, true)];
     let (output, _) = world.run(spec.clone()).await;

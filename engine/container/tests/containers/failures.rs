@@ -54,9 +54,11 @@ pub(crate) async fn what_cannot_be_created_is_said_and_leaves_nothing(world: &Wo
     bad_cwd.cwd = "/bin/sh".into();
     let mut bad_source = good.clone();
     let source = MountSource::Bind("/no/such/volume".into());
-    bad_source.mounts = vec![Mount { destination: "/v".into(), source: source.clone(), read_only: false }];
+    bad_source.mounts =
+        vec![Mount { destination: "/v".into(), source: source.clone(), read_only: false, follows_host: false }];
     let mut bad_destination = good.clone();
-    bad_destination.mounts = vec![Mount { destination: "relative".into(), source, read_only: false }];
+    bad_destination.mounts =
+        vec![Mount { destination: "relative".into(), source, read_only: false, follows_host: false }];
     let mut bad_capability = good.clone();
     bad_capability.capabilities.push("CAP_FLY".to_owned());
     for (spec, kind, words) in [

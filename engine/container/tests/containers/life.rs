@@ -201,3 +201,17 @@ pub(crate) async fn a_pod_on_the_hosts_network_sees_it(world: &World) {
     // Without a process namespace of its own, what it started is swept by its control group.
     assert!(crate::world::processes(&world.layout.cgroup).iter().all(|process| process.contains("@supervise")));
 }
+
+pub(crate) async fn an_image_may_have_five_hundred_layers(world: &World) {
+    let mut spec = world.script("deep-0", "cat /layer-1 /layer-499 /same; ls / | grep -c layer-");
+    for number in 1..500 {
+        let layer = world.folder.path().join(format!("layers/{number}"));
+        std::fs::create_dir_all(&layer).unwrap();
+        for name in [format!("layer-{number}"), "same".to_owned()] {
+            std::fs::write(layer.join(name), format!("{number}\n")).unwrap();
+        }
+        spec.lowers.push(layer);
+    }
+    let (output, state) = world.run(spec).await;
+    assert_eq!((code(&state), output.as_str()), (0, "1\n499\n499\n499\n"));
+}

@@ -41,7 +41,8 @@ tests! {
         a_container_can_be_removed_while_it_runs
         the_layers_under_containers_are_known_as_long_as_these_are_there
         two_instances_do_not_touch_each_other
-        a_pod_on_the_hosts_network_sees_it;
+        a_pod_on_the_hosts_network_sees_it
+        an_image_may_have_five_hundred_layers;
     streams:
         a_command_reads_its_input_and_its_output_is_told_from_its_errors
         a_command_that_cannot_be_run_says_why_with_and_without_a_terminal

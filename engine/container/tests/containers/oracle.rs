@@ -71,8 +71,12 @@ pub(crate) async fn a_program_sees_what_it_sees_under_runc(world: &World) {
     let mut differ = Vec::new();
     for (id, change) in [("plain", plain as fn(&mut ContainerSpec)), ("confined", confined), ("failing", failing)] {
         let mut spec = world.script(&format!("{id}-0"), LOOK);
-        spec.mounts =
-            vec![Mount { destination: "/host-ns".into(), source: MountSource::Bind(names.clone()), read_only: true }];
+        spec.mounts = vec![Mount {
+            destination: "/host-ns".into(),
+            source: MountSource::Bind(names.clone()),
+            read_only: true,
+            follows_host: false,
+        }];
         change(&mut spec);
         let theirs = under_runc(&runc, world, id, &spec);
         let (text, state) = world.run(spec).await;
