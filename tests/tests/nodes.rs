@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant as Moment};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use shipway_network::{Network, NetworkConfig, lay_underlay, plug};
 use shipway_tests::{Held, Instance, Residue, Signal, command_line, free_port, get, kill, pids, wait_for};
 
 /// How long nodes and pods may take to be as they should be where no promise is about that.
@@ -69,8 +70,7 @@ impl Cluster {
         let spread = json!([{"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
             "labelSelector": {"matchLabels": {"app": "db"}}}]);
         let container = json!({"name": "c", "image": "shipway.local/hello:latest"});
-        let pod =
-            json!({"terminationGracePeriodSeconds": 1, "containers": [container], "topologySpreadConstraints": spread});
+        let pod = json!({"terminationGracePeriodSeconds": 1, "containers": [container], "topologySpreadConstraints": spread});
         let set = json!({
             "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"},
             "spec": {
@@ -97,10 +97,7 @@ impl Cluster {
 
     fn wait_nodes(&self) -> Result<()> {
         wait_for("all nodes", PATIENCE, || {
-            Ok(self
-                .get(&["nodes"])?
-                .iter()
-                .all(|node| ready(node) && node["spec"]["taints"].as_array().is_none_or(Vec::is_empty)))
+            Ok(self.get(&["nodes"])?.iter().all(|node| ready(node) && node["spec"]["taints"].as_array().is_none_or(Vec::is_empty)))
         })
     }
 
@@ -112,8 +109,7 @@ impl Cluster {
         let others = [service, "https://kubernetes.default/version".to_owned()];
         let all: Vec<String> = addresses.chain(others).collect();
         for pod in &pods {
-            let mut words =
-                vec!["exec", pod["metadata"]["name"].as_str().unwrap_or_default(), "--", "python3", "-c", ASKER];
+            let mut words = vec!["exec", pod["metadata"]["name"].as_str().unwrap_or_default(), "--", "python3", "-c", ASKER];
             words.extend(all.iter().map(String::as_str));
             let missed = self.kubectl(&words)?;
             ensure!(missed.is_empty(), "{} on {} does not reach {missed}", name(pod), node_of(pod));
@@ -132,10 +128,7 @@ impl Cluster {
             let own: BTreeSet<String> = own.map(|pod| format!("{}/32", text(&pod["status"]["podIP"]))).collect();
             let process = if name == self.own()? { std::process::id() } else { self.instance.machine(&name)? };
             let held = Held::of(process, &self.instance.id()?)?;
-            ensure!(
-                held == Held { peers: peers.clone(), pods: own.clone() },
-                "{name}: {held:?}, not {peers:?} {own:?}"
-            );
+            ensure!(held == Held { peers: peers.clone(), pods: own.clone() }, "{name}: {held:?}, not {peers:?} {own:?}");
         }
         Ok(())
     }
@@ -226,8 +219,7 @@ fn three_nodes_come_up_and_a_pod_reaches_every_other_one_wherever_it_runs() -> R
     cluster.as_the_api_says()?;
 
     let services = cluster.get(&["services"])?;
-    let node_port =
-        services.iter().find(|it| name(it) == "hello").and_then(|it| it["spec"]["ports"][0]["nodePort"].as_u64());
+    let node_port = services.iter().find(|it| name(it) == "hello").and_then(|it| it["spec"]["ports"][0]["nodePort"].as_u64());
     let node_port = u16::try_from(node_port.context("no node port")?)?;
     for node in &nodes {
         let addresses = node["status"]["addresses"].as_array().into_iter().flatten();
@@ -311,9 +303,7 @@ fn containers_go_on_when_the_engine_or_a_nodes_process_is_killed() -> Result<()>
 /// Another machine, as far as networks, mounts and names are concerned, with one cable to this one.
 struct Elsewhere {
     holder: std::process::Child,
-    cable: String,
-    /// The address of this machine on the cable.
-    here: String,
+    cable: NetworkConfig,
 }
 
 impl Elsewhere {
@@ -325,21 +315,31 @@ impl Elsewhere {
         let mut line = String::new();
         BufReader::new(holder.stdout.take().context("it is piped")?).read_line(&mut line)?;
         let byte = fastrand::u8(1..250);
-        let (cable, here) = (format!("swtest{byte}"), format!("198.18.{byte}.1"));
-        let elsewhere = Self { holder, cable, here };
-        let (pid, cable) = (elsewhere.holder.id().to_string(), elsewhere.cable.as_str());
-        ip(&["link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", &pid])?;
-        ip(&["address", "add", &format!("{}/24", elsewhere.here), "dev", cable])?;
-        ip(&["link", "set", cable, "up"])?;
-        for words in [
-            vec!["link", "set", "lo", "up"],
-            vec!["address", "add", &format!("198.18.{byte}.2/24"), "dev", "eth0"],
-            vec!["link", "set", "eth0", "up"],
-            vec!["route", "add", "default", "via", &elsewhere.here],
-        ] {
-            elsewhere.run(Command::new("ip").args(words))?;
-        }
+        let subnet = |second: u8| (Ipv4Addr::new(198, second, byte, 0), 24);
+        let cable = NetworkConfig {
+            instance: format!("{:06x}", fastrand::u32(..) & 0x00ff_ffff),
+            pod_subnet: subnet(19),
+            cluster_subnet: subnet(19),
+            underlay: Some(subnet(18)),
+            overlay: 0,
+            api_endpoint: None,
+            service_subnet: subnet(17),
+            dns_address: Ipv4Addr::new(198, 17, byte, 1),
+            api_address: Ipv4Addr::new(198, 17, byte, 2),
+            cluster_domain: "test".to_owned(),
+        };
+        let elsewhere = Self { holder, cable };
+        let namespace = format!("/proc/{}/ns/net", elsewhere.holder.id());
+        runtime()?.block_on(async {
+            lay_underlay(&elsewhere.cable).await?;
+            plug(&elsewhere.cable, 2, namespace.as_ref()).await
+        })?;
         Ok(elsewhere)
+    }
+
+    /// The address of this machine as seen from there.
+    fn here(&self) -> Result<String> {
+        Ok(self.cable.node_address(1).context("the cable has no addresses")?.to_string())
     }
 
     /// Runs a command there.
@@ -360,14 +360,14 @@ impl Elsewhere {
 impl Drop for Elsewhere {
     fn drop(&mut self) {
         drop(self.holder.kill().and_then(|()| self.holder.wait()));
-        drop(ip(&["link", "delete", &self.cable]));
+        if let Ok(runtime) = runtime() {
+            drop(runtime.block_on(Network::teardown(&self.cable)));
+        }
     }
 }
 
-fn ip(words: &[&str]) -> Result<()> {
-    let output = Command::new("ip").args(words).output().context("cannot run ip")?;
-    ensure!(output.status.success(), "ip {words:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
 #[test]
@@ -376,7 +376,7 @@ fn another_machine_joins_with_a_token_and_nobody_does_without_a_good_one() -> Re
     let instance = Instance::new()?;
     let refused = instance.fails(&["token", "create"])?;
     ensure!(refused.contains("shipway up"), "{refused}");
-    instance.ok(&["up", "--api-port", "0", "--listen", &elsewhere.here])?;
+    instance.ok(&["up", "--api-port", "0", "--listen", &elsewhere.here()?])?;
     let port = free_port()?;
     let command = instance.ok(&["token", "create", "--ttl", "1h"])?;
     let words: Vec<&str> = command.split_whitespace().skip(1).collect();
@@ -394,16 +394,18 @@ fn another_machine_joins_with_a_token_and_nobody_does_without_a_good_one() -> Re
     ensure!(forged.is_err_and(|error| error.to_string().contains("somebody else")), "a wrong authority was taken");
     join(&|_, word| word.to_owned())?;
 
-    let published = format!("{port}:8080");
-    instance.ok(&["run", "examples/hello/hello.py", "--replicas", "2", "--port", &published, "--detach"])?;
-    let archive = instance.home().join("content");
-    // The other machine has images of its own: there is no registry here, so it is handed a copy.
-    elsewhere
-        .run(Command::new("cp").arg("-a").arg(format!("{}/.", archive.display())).arg(other.home().join("content")))?;
     let cluster = Cluster { instance, port };
     let nodes = cluster.get(&["nodes"])?;
     let joined = nodes.iter().find(|node| name(node) == "elsewhere").context("it has not joined")?;
     ensure!(ready(joined) && nodes.len() == 2, "{nodes:?}");
+    // The other machine has images of its own: there is no registry here, so it is handed a copy before it gets pods.
+    cluster.kubectl(&["cordon", "elsewhere"])?;
+    let published = format!("{port}:8080");
+    let run = ["run", "examples/hello/hello.py", "--replicas", "1", "--port", &published, "--detach"];
+    cluster.instance.ok(&run)?;
+    let images = format!("{}/.", cluster.instance.home().join("content").display());
+    elsewhere.run(Command::new("cp").arg("-a").arg(images).arg(other.home().join("content")))?;
+    cluster.kubectl(&["uncordon", "elsewhere"])?;
     cluster.kubectl(&["scale", "deployment", "hello", "--replicas=4"])?;
     cluster.wait_ready("hello", 4, PATIENCE)?;
     let on: BTreeSet<String> = cluster.pods("hello")?.iter().map(node_of).collect();

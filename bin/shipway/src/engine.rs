@@ -195,6 +195,7 @@ impl Engine {
             let address = self.instance.api_for_nodes(&self.home).context("this home is of an earlier version")?;
             let listener = TcpListener::bind(address).await;
             self.answer(listener.context("cannot listen on the network between the nodes")?);
+            self.spawn("DNS for nodes", shipway_network::answer_nodes(self.network.clone(), self.stop.clone()));
             self.laid = true;
         }
         nodes::start_all(&self.home, &network).await

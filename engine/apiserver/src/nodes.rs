@@ -93,6 +93,7 @@ impl Graph {
     pub(crate) fn allows(&self, node: &str, rules: &[Rule], asked: &Attributes<'_>) -> bool {
         let read = matches!(asked.verb, "get" | "list" | "watch");
         let names = |kind| self.names(node, kind, asked.namespace, asked.name);
+        let by_rules = || rules.iter().any(|rule| rule.allows(asked));
         match (asked.group, asked.resource, asked.subresource) {
             ("", "secrets", "") => read && names(Kind::Secret),
             ("", "configmaps", "") => read && names(Kind::ConfigMap),
@@ -102,11 +103,12 @@ impl Graph {
             }
             ("", "serviceaccounts", "") => read && names(Kind::Account),
             ("", "serviceaccounts", "token") => asked.verb == "create" && names(Kind::Account),
-            ("", "pods", "") if read => names(Kind::Pod) || asked.selects("spec.nodeName", node),
+            // Network policies are about pods of other nodes too: rules let all be listed, though not read one by one.
+            ("", "pods", "") if read => names(Kind::Pod) || asked.selects("spec.nodeName", node) || by_rules(),
             ("", "nodes", "" | "status") if matches!(asked.verb, "update" | "patch") => asked.name == node,
             ("coordination.k8s.io", "leases", "") => asked.namespace == LEASES && own(node, asked, &["delete"]),
             ("storage.k8s.io", "csinodes", "") => own(node, asked, &["delete"]),
-            _ => rules.iter().any(|rule| rule.allows(asked)),
+            _ => by_rules(),
         }
     }
 }

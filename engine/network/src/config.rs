@@ -74,6 +74,11 @@ impl NetworkConfig {
         format!("shipway-{}-policies", self.instance)
     }
 
+    /// The host's address, for a further node of the same machine.
+    pub(crate) fn host(&self) -> Option<Ipv4Addr> {
+        self.api_endpoint.and(self.node_address(1))
+    }
+
     /// The addresses that the instance itself answers on.
     pub(crate) fn own_addresses(&self) -> [Ipv4Addr; 2] {
         [self.dns_address, self.api_address]

@@ -13,7 +13,9 @@ use tokio::sync::{mpsc, watch};
 use crate::NetworkError;
 use crate::config::NetworkConfig;
 use crate::dns::Zone;
-use crate::links::{Claim, Links, Namespace, Peer, PodLink, Pods, apart, configure, forward_packets, remove_links};
+use crate::links::{
+    Claim, Links, Namespace, Peer, PodLink, Pods, UNDERLAY_MTU, USUAL_MTU, apart, configure, forward_packets, remove_links,
+};
 use crate::nft::{Filter, Table};
 use crate::policy::Guard;
 use crate::ports::PortConflict;
@@ -24,9 +26,6 @@ use crate::services::{Backends, Services};
 const LEAVING: usize = 1024;
 /// The kernel keeps a link's alias only up to 255 bytes; an address and a blank take 16 of them.
 const LONGEST_IDENTIFIER: usize = 239;
-
-/// What most links between machines carry.
-const USUAL_MTU: u32 = 1500;
 
 /// The network of one instance.
 #[derive(Clone)]
@@ -173,7 +172,7 @@ impl Network {
 
     /// Makes the link between the nodes, or takes it up.
     pub(crate) async fn lay_overlay(&self) -> Result<(), NetworkError> {
-        let mtu = if self.inner.config.underlay.is_some() { crate::links::UNDERLAY_MTU } else { USUAL_MTU };
+        let mtu = if self.inner.config.underlay.is_some() { UNDERLAY_MTU } else { USUAL_MTU };
         self.inner.links.lay_overlay(&self.inner.config, mtu).await
     }
 

@@ -68,6 +68,14 @@ pub fn proxy(with: Proxying, stop: CancellationToken) -> impl Future<Output = Re
     }
 }
 
+/// Answers DNS questions of the further nodes of this machine, which cannot ask the host's resolvers themselves.
+pub async fn answer_nodes(network: Network, stop: CancellationToken) -> Result<(), NetworkError> {
+    if let Some(address) = network.config().node_address(1) {
+        Server::listen(network.zone().clone(), address, None).await?.run(stop).await;
+    }
+    Ok(())
+}
+
 async fn serve(
     client: Client,
     network: Network,
@@ -75,7 +83,8 @@ async fn serve(
     _node: String,
     stop: CancellationToken,
 ) -> Result<(), NetworkError> {
-    let names = Server::listen(network.zone().clone(), network.config().dns_address).await?;
+    let config = network.config();
+    let names = Server::listen(network.zone().clone(), config.dns_address, config.host()).await?;
     let queue = Arc::new(Queue::new());
     let slices = Arc::new(Slices::default());
     let (services, watching) = {

@@ -363,4 +363,30 @@ mod tests {
             ]
         );
     }
+
+    /// Whether a node by itself goes on when the API is away between these seconds.
+    async fn stays(away: std::ops::Range<u64>) -> bool {
+        let begun = Instant::now();
+        let (client, _) = testing::api(move |_| match away.contains(&begun.elapsed().as_secs()) {
+            true => testing::Answer::NotFound,
+            false => testing::Answer::Echo(json!({"metadata": {"name": "here", "uid": "u"}})),
+        });
+        let folder = tempfile::tempdir().expect("a folder");
+        let lease = Terms::BY_ITSELF;
+        let leash = Some(Arc::new(Leash::new(folder.path().join("leash"), lease.duration)));
+        let identity = Identity { lease, leash, ..identity(client) };
+        let (mistaken, stop) = (Notify::new(), CancellationToken::new());
+        let beating = beat_on(identity, &mistaken, stop.clone());
+        let ended = tokio::time::timeout(Duration::from_mins(1), beating).await;
+        assert_eq!(ended.is_ok(), stop.is_cancelled());
+        ended.is_err()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_was_away_for_longer_than_its_lease_begins_anew() {
+        assert!(stays(0..0).await);
+        assert!(stays(5..8).await, "its lease had not run out");
+        assert!(!stays(5..20).await);
+        assert!(stays(0..20).await, "it has not begun yet");
+    }
 }

@@ -54,7 +54,11 @@ pub(crate) async fn start(home: &Home, network: &NetworkConfig, node: &Further) 
         }
         let pid = pid(node)?.with_context(|| format!("the machine of node {} ended at once", node.name))?;
         let namespace = format!("/proc/{pid}/ns/net");
-        shipway_network::plug(network, node.record.index, Path::new(&namespace)).await?;
+        if let Err(error) = shipway_network::plug(network, node.record.index, Path::new(&namespace)).await {
+            // Without its cable it would never be a node; the next start begins anew.
+            kill(network, node).await?;
+            return Err(error.into());
+        }
     }
     shipway_network::cut(network, node.record.index, node.record.cut).await?;
     Ok(())

@@ -196,19 +196,23 @@ pub(crate) async fn settle(home: &Home, names: &[String]) -> Result<()> {
     try_join_all(waiting).await.map(drop)
 }
 
-/// Starts those nodes that are to run; the engine's part.
+/// Starts those nodes that are to run, as many as can be; the engine's part.
 pub(crate) async fn start_all(home: &Home, network: &NetworkConfig) -> Result<()> {
     let lock = home.clone();
     let _lock = tokio::task::spawn_blocking(move || record::lock(&lock)).await??;
+    let mut result = Ok(());
     for node in record::all(home)?.iter().filter(|node| !node.record.killed) {
-        machine::start(home, network, node).await.with_context(|| format!("cannot start node {}", node.name))?;
+        let started = machine::start(home, network, node).await;
+        result = result.and(started.with_context(|| format!("cannot start node {}", node.name)));
     }
-    Ok(())
+    result
 }
 
 /// Ends all further nodes; they are remembered.
 pub(crate) async fn stop_all(home: &Home, network: &NetworkConfig) -> Result<()> {
-    for node in record::all(home)? {
+    let nodes = record::all(home)?;
+    let _lock = if nodes.is_empty() { None } else { Some(record::lock(home)?) };
+    for node in nodes {
         machine::kill(network, &node).await?;
         machine::sweep(home, &node).await?;
     }

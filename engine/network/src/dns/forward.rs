@@ -31,17 +31,20 @@ pub(crate) fn resolvers() -> Vec<SocketAddr> {
 pub(super) struct Forwarder {
     path: PathBuf,
     own: Ipv4Addr,
+    /// Who asks the resolvers that only the host itself reaches; none where that is us.
+    host: Option<Ipv4Addr>,
     known: Mutex<(Option<SystemTime>, Vec<SocketAddr>)>,
 }
 
 impl Forwarder {
-    /// Asks the resolvers of the host, but never ourselves at `own`.
-    pub(super) fn new(own: Ipv4Addr) -> Self {
-        Self::reading(Path::new(RESOLV_CONF), own)
+    /// Asks the resolvers of the host, but never ourselves at `own`; those on the host's loopback through `host`, if we are
+    /// elsewhere.
+    pub(super) fn new(own: Ipv4Addr, host: Option<Ipv4Addr>) -> Self {
+        Self { host, ..Self::reading(Path::new(RESOLV_CONF), own) }
     }
 
     fn reading(path: &Path, own: Ipv4Addr) -> Self {
-        Self { path: path.to_owned(), own, known: Mutex::default() }
+        Self { path: path.to_owned(), own, host: None, known: Mutex::default() }
     }
 
     /// The first answer that a resolver gives, with the question's own id.
@@ -69,7 +72,13 @@ impl Forwarder {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.0 != changed || changed.is_none() {
             let others = read(&self.path).into_iter().filter(|resolver| resolver.ip() != IpAddr::V4(self.own));
-            *known = (changed, others.collect());
+            let reached = |resolver: SocketAddr| match self.host {
+                Some(host) if resolver.ip().is_loopback() => SocketAddr::from((host, DNS_PORT)),
+                _ => resolver,
+            };
+            let mut others: Vec<SocketAddr> = others.map(reached).collect();
+            others.dedup();
+            *known = (changed, others);
         }
         known.1.clone()
     }
@@ -174,6 +183,16 @@ mod tests {
             "# x\nnameserver 127.0.0.53\nsearch a\nnameserver\t2001:db8::1\nnameserver fe80::1%eth0\nnameserver x";
         assert_eq!(parse(text), ["127.0.0.53:53".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap()]);
         assert_eq!(read(Path::new("/does/not/exist")), ["127.0.0.1:53".parse().unwrap()]);
+    }
+
+    #[test]
+    fn the_hosts_own_resolver_is_asked_through_the_host() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "nameserver 127.0.0.53\nnameserver 127.0.0.1\nnameserver 192.0.2.1\n").unwrap();
+        let host = Some(Ipv4Addr::new(10, 73, 127, 1));
+        let far = Forwarder { host, ..Forwarder::reading(file.path(), Ipv4Addr::new(10, 73, 128, 10)) };
+        let expected: Vec<SocketAddr> = vec!["10.73.127.1:53".parse().unwrap(), "192.0.2.1:53".parse().unwrap()];
+        assert_eq!(far.resolvers(), expected);
     }
 
     #[test]

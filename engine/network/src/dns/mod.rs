@@ -67,12 +67,13 @@ struct Shared {
 }
 
 impl Server {
-    /// Listens on port 53 of `address`, over UDP and TCP.
-    pub async fn listen(zone: Arc<Zone>, address: Ipv4Addr) -> Result<Self, NetworkError> {
-        Self::listen_on(zone, SocketAddr::from((address, 53))).await
+    /// Listens on port 53 of `address`, over UDP and TCP. Resolvers that only the host itself reaches are asked through
+    /// `host`, where this is not the host.
+    pub async fn listen(zone: Arc<Zone>, address: Ipv4Addr, host: Option<Ipv4Addr>) -> Result<Self, NetworkError> {
+        Self::listen_on(zone, SocketAddr::from((address, 53)), host).await
     }
 
-    async fn listen_on(zone: Arc<Zone>, address: SocketAddr) -> Result<Self, NetworkError> {
+    async fn listen_on(zone: Arc<Zone>, address: SocketAddr, host: Option<Ipv4Addr>) -> Result<Self, NetworkError> {
         let failed = |source: io::Error| NetworkError::DnsListen { address, source };
         let own = match address {
             SocketAddr::V4(address) => *address.ip(),
@@ -81,7 +82,7 @@ impl Server {
         let tcp = TcpListener::bind(address).await.map_err(failed)?;
         let udp = UdpSocket::bind(tcp.local_addr().map_err(failed)?).await.map_err(failed)?;
         let forwards = Semaphore::new(MOST_FORWARDS);
-        let shared = Shared { zone, forwarder: Forwarder::new(own), forwards, counters: Arc::default() };
+        let shared = Shared { zone, forwarder: Forwarder::new(own, host), forwards, counters: Arc::default() };
         Ok(Self { udp, tcp, shared: Arc::new(shared) })
     }
 
@@ -223,7 +224,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_answers_over_udp_and_tcp_and_survives_noise() {
-        let server = Server::listen_on(Arc::new(zone::tests::zone()), "127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let server = Server::listen_on(Arc::new(zone::tests::zone()), "127.0.0.1:0".parse().unwrap(), None).await.unwrap();
         let (address, counters, stop) = (server.udp.local_addr().unwrap(), server.counters(), CancellationToken::new());
         let running = tokio::spawn(server.run(stop.clone()));
 

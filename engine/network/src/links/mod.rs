@@ -11,7 +11,7 @@ mod underlay;
 pub(crate) use apart::{Namespace, apart};
 pub(crate) use host::{Links, PodLink, remove_links};
 pub(crate) use inside::configure;
-pub(crate) use overlay::Peer;
+pub(crate) use overlay::{Peer, USUAL_MTU};
 pub(crate) use pool::{Claim, Pods};
 pub(crate) use setting::forward_packets;
 pub(crate) use underlay::{MTU as UNDERLAY_MTU, configure_uplink};

@@ -10,16 +10,18 @@ use futures::TryStreamExt;
 use nix::net::if_::if_nametoindex;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage};
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric};
 use rtnetlink::{LinkVxlan, RouteMessageBuilder};
 
 use super::host::{Links, index_of, unless};
 use super::setting::{write, write_if_there};
 use crate::NetworkError;
-use crate::config::{NetworkConfig, Subnet, first};
+use crate::config::{NetworkConfig, Subnet, contains, first};
 
 /// The port that nodes send to each other on. Not the one of the standard: another overlay of the host may have it.
 const PORT: u16 = 8473;
+/// What most links between machines carry.
+pub(crate) const USUAL_MTU: u32 = 1500;
 /// What the overlay puts before each packet.
 const OVERHEAD: u32 = 50;
 
@@ -79,13 +81,17 @@ impl Links {
         machine.flags(NeighbourFlags::Own).replace().execute().await.map_err(failed())?;
         let entry = neighbours.add(index, gateway.into()).link_layer_address(&hardware);
         entry.replace().execute().await.map_err(failed())?;
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+        let mut route = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(gateway, peer.subnet.1)
             .gateway(gateway)
             .output_interface(index)
             .pref_source(config.overlay_address())
             .onlink()
             .build();
+        if config.underlay.is_some_and(|underlay| !contains(underlay, peer.address)) {
+            // Between machines the links carry less than between the nodes of one.
+            route.attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(USUAL_MTU - OVERHEAD)]));
+        }
         self.handle.route().add(route).replace().execute().await.map_err(failed())
     }
 
