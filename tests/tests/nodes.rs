@@ -70,7 +70,8 @@ impl Cluster {
         let spread = json!([{"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
             "labelSelector": {"matchLabels": {"app": "db"}}}]);
         let container = json!({"name": "c", "image": "shipway.local/hello:latest"});
-        let pod = json!({"terminationGracePeriodSeconds": 1, "containers": [container], "topologySpreadConstraints": spread});
+        let pod =
+            json!({"terminationGracePeriodSeconds": 1, "containers": [container], "topologySpreadConstraints": spread});
         let set = json!({
             "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"},
             "spec": {
@@ -97,7 +98,10 @@ impl Cluster {
 
     fn wait_nodes(&self) -> Result<()> {
         wait_for("all nodes", PATIENCE, || {
-            Ok(self.get(&["nodes"])?.iter().all(|node| ready(node) && node["spec"]["taints"].as_array().is_none_or(Vec::is_empty)))
+            Ok(self
+                .get(&["nodes"])?
+                .iter()
+                .all(|node| ready(node) && node["spec"]["taints"].as_array().is_none_or(Vec::is_empty)))
         })
     }
 
@@ -109,7 +113,8 @@ impl Cluster {
         let others = [service, "https://kubernetes.default/version".to_owned()];
         let all: Vec<String> = addresses.chain(others).collect();
         for pod in &pods {
-            let mut words = vec!["exec", pod["metadata"]["name"].as_str().unwrap_or_default(), "--", "python3", "-c", ASKER];
+            let mut words =
+                vec!["exec", pod["metadata"]["name"].as_str().unwrap_or_default(), "--", "python3", "-c", ASKER];
             words.extend(all.iter().map(String::as_str));
             let missed = self.kubectl(&words)?;
             ensure!(missed.is_empty(), "{} on {} does not reach {missed}", name(pod), node_of(pod));
@@ -128,7 +133,10 @@ impl Cluster {
             let own: BTreeSet<String> = own.map(|pod| format!("{}/32", text(&pod["status"]["podIP"]))).collect();
             let process = if name == self.own()? { std::process::id() } else { self.instance.machine(&name)? };
             let held = Held::of(process, &self.instance.id()?)?;
-            ensure!(held == Held { peers: peers.clone(), pods: own.clone() }, "{name}: {held:?}, not {peers:?} {own:?}");
+            ensure!(
+                held == Held { peers: peers.clone(), pods: own.clone() },
+                "{name}: {held:?}, not {peers:?} {own:?}"
+            );
         }
         Ok(())
     }
@@ -219,7 +227,8 @@ fn three_nodes_come_up_and_a_pod_reaches_every_other_one_wherever_it_runs() -> R
     cluster.as_the_api_says()?;
 
     let services = cluster.get(&["services"])?;
-    let node_port = services.iter().find(|it| name(it) == "hello").and_then(|it| it["spec"]["ports"][0]["nodePort"].as_u64());
+    let node_port =
+        services.iter().find(|it| name(it) == "hello").and_then(|it| it["spec"]["ports"][0]["nodePort"].as_u64());
     let node_port = u16::try_from(node_port.context("no node port")?)?;
     for node in &nodes {
         let addresses = node["status"]["addresses"].as_array().into_iter().flatten();
@@ -293,6 +302,11 @@ fn containers_go_on_when_the_engine_or_a_nodes_process_is_killed() -> Result<()>
     }
     cluster.all_reach_all()?;
     cluster.as_the_api_says()?;
+    // A node whose power flickers is started again by the engine.
+    let machine = cluster.instance.machine("node-3")?;
+    kill(machine, Signal::KILL)?;
+    wait_for("the node to be started again", PATIENCE, || Ok(cluster.instance.machine("node-3")? != machine))?;
+    cluster.wait_ready("hello", 6, PATIENCE)?;
     // What was there comes back after everything was stopped, too.
     cluster.instance.ok(&["down"])?;
     cluster.instance.ok(&["up"])?;
@@ -436,10 +450,12 @@ fn after_a_storm_of_lost_and_restarted_nodes_everything_is_as_the_api_says() -> 
     let guard = Guard::start(cluster.instance.id()?);
     for step in 0..steps {
         let node = ["node-2", "node-3"][random.usize(..2)];
-        let verb = ["kill", "cut", "heal", "restart", "restart the engine"][random.usize(..5)];
+        let verb = ["kill", "cut", "heal", "restart", "restart the engine", "flicker"][random.usize(..6)];
         println!("{step}: {verb} {node}");
         match verb {
             "restart" => drop(cluster.instance.node_process(node).and_then(|pid| kill(pid, Signal::KILL))),
+            // Its power is gone and back, and nobody wanted that.
+            "flicker" => drop(cluster.instance.machine(node).and_then(|pid| kill(pid, Signal::KILL))),
             "restart the engine" => {
                 cluster.instance.kill_engine()?;
                 cluster.instance.command(&["up"]).spawn()?.wait()?;

@@ -42,6 +42,8 @@ const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
 const TOLERATION_SECONDS: u32 = 2;
 /// How long the node may take to become ready.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How soon a further node is started again that ended by itself.
+const BREATH: Duration = Duration::from_secs(1);
 /// How long the parts may take to end when asked to.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
@@ -169,14 +171,17 @@ impl Engine {
         self.spawn("API server", async move { api.serve(listener, tls, stop).await });
     }
 
-    /// Makes the further nodes as they are wanted, now and whenever it is told that something has changed.
+    /// Makes the further nodes as they are wanted, now and whenever it is told that something has changed or one ends.
     async fn keep_nodes(&mut self, told: &mut Signal) {
         loop {
             if let Err(error) = self.start_nodes().await {
                 tracing::error!(error = one_line(&error), "not all further nodes are as they should be");
             }
-            if told.recv().await.is_none() {
-                std::future::pending::<()>().await;
+            let home = self.home.clone();
+            tokio::select! {
+                Some(()) = told.recv() => {}
+                // Nobody wanted that, or it would not be started again.
+                () = nodes::any_ends(&home) => tokio::time::sleep(BREATH).await,
             }
         }
     }
@@ -205,7 +210,7 @@ impl Engine {
     fn open_to_nodes(&mut self) -> Result<()> {
         if !self.open {
             let authority = Authority::open(&self.home.path("pki")).context("cannot open the certificate authority")?;
-            self.api.call_nodes(NodeCaller::new(&authority)?);
+            self.api.call_nodes(NodeCaller::new(authority)?);
             let client = self.client(Identity::controller("node-controller"));
             let (own, network, stop) = (node_name(), self.network.clone(), self.stop.clone());
             let overlay = async move { shipway_network::overlay(client, network, &own, true, stop).await };

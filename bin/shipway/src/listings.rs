@@ -10,6 +10,7 @@ use crate::cli::{ListArgs, LogsArgs, Output};
 use crate::client::{NAMESPACE, connect};
 use crate::home::Home;
 use crate::instance::Instance;
+use crate::nodes::join::Joined;
 use crate::output::{LogLines, age, print_json, print_list, write_out};
 
 /// The name of this machine's node.
@@ -78,7 +79,9 @@ pub(crate) async fn status(home: &Home, list: &ListArgs) -> Result<()> {
     let pid = home.engine()?;
     let mut status =
         Status { running: pid.is_some(), pid, home: home.root().display().to_string(), api: None, nodes: Vec::new() };
-    if status.running {
+    if let Some(joined) = Joined::load(home)? {
+        status.api = Some(joined.server());
+    } else if status.running {
         status.api = Some(format!("https://127.0.0.1:{}", Instance::load(home)?.api_port));
         let nodes = kube::Api::<Node>::all(connect(home).await?).list(&kube::api::ListParams::default()).await?;
         status.nodes = nodes.iter().map(|node| NodeRow { name: node.name_any(), ready: is_ready(node) }).collect();

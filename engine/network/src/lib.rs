@@ -30,7 +30,7 @@ pub use network::Network;
 pub use nft::{Remains, remains};
 pub use overlay::{overlay, parse_subnet};
 pub use ports::{PortConflict, PortHolder};
-pub use proxy::{answer_nodes, Proxying, Role, proxy};
+pub use proxy::{Proxying, Role, answer_nodes, proxy};
 pub use rules::{Protocol, ServicePort, ServiceRules};
 pub use subnets::free_subnets;
 pub use underlay::{cut, lay_underlay, plug, unplug};

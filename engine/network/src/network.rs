@@ -14,7 +14,8 @@ use crate::NetworkError;
 use crate::config::NetworkConfig;
 use crate::dns::Zone;
 use crate::links::{
-    Claim, Links, Namespace, Peer, PodLink, Pods, UNDERLAY_MTU, USUAL_MTU, apart, configure, forward_packets, remove_links,
+    Claim, Links, Namespace, Peer, PodLink, Pods, UNDERLAY_MTU, USUAL_MTU, apart, configure, forward_packets,
+    remove_links,
 };
 use crate::nft::{Filter, Table};
 use crate::policy::Guard;

@@ -63,6 +63,11 @@ impl Joined {
         std::fs::rename(&fresh, &path).with_context(|| format!("cannot write {}", path.display()))
     }
 
+    /// Where the cluster's API answers.
+    pub(crate) fn server(&self) -> String {
+        format!("https://{}", self.api)
+    }
+
     pub(crate) fn network(&self, home: &Home) -> NetworkConfig {
         self.network.on(home)
     }
@@ -105,12 +110,12 @@ pub(crate) async fn start(home: &Home, joined: &Joined) -> Result<()> {
     if home.engine()?.is_none() {
         spawn(home)?;
     }
-    let client = Credentials::read(&home.path("pki"))?.client(&format!("https://{}", joined.api)).await?;
+    let client = Credentials::read(&home.path("pki"))?.client(&joined.server()).await?;
     let ready = |node: Option<&Node>| node.is_some_and(is_ready);
     let waited = tokio::time::timeout(PATIENCE, await_condition(Api::all(client), &joined.name, ready)).await;
     waited
         .with_context(|| format!("the node is not ready after {PATIENCE:?}; see {}", home.path("logs").display()))??;
-    write_out(&format!("node {} is ready in the cluster at https://{}\n", joined.name, joined.api))
+    write_out(&format!("node {} is ready in the cluster at {}\n", joined.name, joined.server()))
 }
 
 fn spawn(home: &Home) -> Result<()> {

@@ -12,7 +12,8 @@ pub(crate) mod token;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use futures::future::try_join_all;
+use futures::FutureExt;
+use futures::future::{select_all, try_join_all};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, ListParams};
 use kube::runtime::wait::await_condition;
@@ -206,6 +207,17 @@ pub(crate) async fn start_all(home: &Home, network: &NetworkConfig) -> Result<()
         result = result.and(started.with_context(|| format!("cannot start node {}", node.name)));
     }
     result
+}
+
+/// Waits until one of the further nodes that run ends.
+pub(crate) async fn any_ends(home: &Home) {
+    let nodes = record::all(home).inspect_err(|error| tracing::warn!(%error, "nobody looks after further nodes"));
+    let ends: Vec<_> = nodes.unwrap_or_default().iter().filter_map(machine::handle).collect();
+    let ending = ends.iter().map(|machine| machine.readable().boxed());
+    match ends.is_empty() {
+        true => std::future::pending().await,
+        false => drop(select_all(ending).await),
+    }
 }
 
 /// Ends all further nodes; they are remembered.

@@ -2,7 +2,8 @@
 //! cluster's authority. A node answers nobody but the API server; the API server asks nobody but the node by that name,
 //! wherever that name says it is reached.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
@@ -19,6 +20,8 @@ use super::{Authority, KeyPairPem};
 use crate::error::ApiError;
 use crate::identity::{Identity, MASTERS};
 
+/// How old the API server's own certificate becomes; it would be good for a year.
+const RENEWED: Duration = Duration::from_hours(30 * 24);
 /// As whom the API server asks nodes.
 const ASKER: &str = "kube-apiserver-kubelet-client";
 
@@ -131,10 +134,10 @@ fn own(pair: &KeyPairPem) -> Result<Own, String> {
     Ok((chain.map_err(|error| error.to_string())?, key))
 }
 
-/// What the API server needs to ask nodes in other processes.
+/// What the API server needs to ask nodes in other processes: a certificate, made anew long before it ends.
 pub struct NodeCaller {
-    ca: String,
-    pair: KeyPairPem,
+    authority: Authority,
+    pair: Mutex<(Instant, KeyPairPem)>,
 }
 
 impl std::fmt::Debug for NodeCaller {
@@ -144,21 +147,33 @@ impl std::fmt::Debug for NodeCaller {
 }
 
 impl NodeCaller {
-    /// With a new certificate of the authority.
-    pub fn new(authority: &Authority) -> Result<Self, ApiError> {
-        let pair = authority.issue_client(&Identity::new(ASKER, &[MASTERS]))?;
-        Ok(Self { ca: authority.ca_pem().to_owned(), pair })
+    /// With certificates of the authority.
+    pub fn new(authority: Authority) -> Result<Self, ApiError> {
+        let pair = Mutex::new((Instant::now(), pair(&authority)?));
+        Ok(Self { authority, pair })
+    }
+
+    fn pair(&self) -> Result<KeyPairPem, ApiError> {
+        let mut made = self.pair.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.0.elapsed() > RENEWED {
+            *made = (Instant::now(), pair(&self.authority)?);
+        }
+        Ok(made.1.clone())
     }
 
     /// TLS to the node of that name.
     pub(crate) fn config(&self, node: &str) -> Result<ClientConfig, String> {
-        let (chain, key) = own(&self.pair)?;
-        let verifier = Only::new(&self.ca, Identity::node(node).user)?;
+        let (chain, key) = own(&self.pair().map_err(|error| error.to_string())?)?;
+        let verifier = Only::new(self.authority.ca_pem(), Identity::node(node).user)?;
         let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| error.to_string())?.dangerous();
         let config = builder.with_custom_certificate_verifier(Arc::new(verifier)).with_client_auth_cert(chain, key);
         config.map_err(|error| error.to_string())
     }
+}
+
+fn pair(authority: &Authority) -> Result<KeyPairPem, ApiError> {
+    authority.issue_client(&Identity::new(ASKER, &[MASTERS]))
 }
 
 /// TLS for a node that answers the API server and nobody else; it shows the certificate by which the API knows it.
@@ -205,13 +220,16 @@ mod tests {
         let stranger = Authority::open(foreign.path()).unwrap();
         let alpha = authority.issue_client(&Identity::node("alpha")).unwrap();
         let door = || node_server_config(authority.ca_pem(), &alpha).unwrap();
-        let caller = NodeCaller::new(&authority).unwrap();
+        let caller = NodeCaller::new(Authority::open(dir.path()).unwrap()).unwrap();
         assert!(speak(caller.config("alpha").unwrap(), door()).await);
         assert!(!speak(caller.config("beta").unwrap(), door()).await, "another node was taken for beta");
-        let beta = NodeCaller { pair: authority.issue_client(&Identity::node("beta")).unwrap(), ..caller };
+        let shows = |authority: &Authority, identity: &Identity| {
+            let pair = Mutex::new((Instant::now(), authority.issue_client(identity).unwrap()));
+            NodeCaller { authority: Authority::open(dir.path()).unwrap(), pair }
+        };
+        let beta = shows(&authority, &Identity::node("beta"));
         assert!(!speak(beta.config("alpha").unwrap(), door()).await, "a node was answered");
-        let forged = NodeCaller::new(&stranger).unwrap();
-        let forged = NodeCaller { ca: authority.ca_pem().to_owned(), ..forged };
+        let forged = shows(&stranger, &Identity::new(ASKER, &[MASTERS]));
         assert!(!speak(forged.config("alpha").unwrap(), door()).await, "a stranger was answered");
     }
 }

@@ -224,7 +224,8 @@ mod tests {
 
     #[tokio::test]
     async fn it_answers_over_udp_and_tcp_and_survives_noise() {
-        let server = Server::listen_on(Arc::new(zone::tests::zone()), "127.0.0.1:0".parse().unwrap(), None).await.unwrap();
+        let server =
+            Server::listen_on(Arc::new(zone::tests::zone()), "127.0.0.1:0".parse().unwrap(), None).await.unwrap();
         let (address, counters, stop) = (server.udp.local_addr().unwrap(), server.counters(), CancellationToken::new());
         let running = tokio::spawn(server.run(stop.clone()));
 
