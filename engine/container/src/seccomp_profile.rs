@@ -85,13 +85,12 @@ fn parse(text: &[u8]) -> Result<Vec<BpfProgram>, String> {
         if action == SeccompAction::Allow {
             continue;
         }
-        match by_action.iter_mut().find(|(known, _)| *known == action) {
-            Some((_, rules)) => add(rules, calls)?,
-            None => {
-                let mut rules = Rules::new();
-                add(&mut rules, calls)?;
-                by_action.push((action, rules));
-            }
+        if let Some((_, rules)) = by_action.iter_mut().find(|(known, _)| *known == action) {
+            add(rules, calls)?;
+        } else {
+            let mut rules = Rules::new();
+            add(&mut rules, calls)?;
+            by_action.push((action, rules));
         }
     }
     let mut programs = Vec::new();

@@ -80,7 +80,10 @@ impl Place {
         let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
         let path = path.trim_end_matches('/');
         // The versions of the registry's protocol are no part of a repository's name.
-        let path = path.strip_prefix("v1").or_else(|| path.strip_prefix("v2")).unwrap_or(path).trim_matches('/');
+        let path = match path.split_once('/').unwrap_or((path, "")) {
+            ("v1" | "v2", rest) => rest,
+            _ => path,
+        };
         let (host, port) = host_and_port(host);
         let labels: Vec<String> = host.split('.').map(str::to_lowercase).collect();
         let named = labels.iter().all(|label| !label.is_empty());

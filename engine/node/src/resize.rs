@@ -163,7 +163,7 @@ pub(crate) fn same(one: Option<&ResourceRequirements>, other: Option<&ResourceRe
 }
 
 /// Request and limit of a kind, in one unit.
-fn amounts_of(resources: Option<&ResourceRequirements>, kind: &str) -> (Option<u64>, Option<u64>) {
+pub(crate) fn amounts_of(resources: Option<&ResourceRequirements>, kind: &str) -> (Option<u64>, Option<u64>) {
     let of = |list: Option<&BTreeMap<String, Quantity>>| list.and_then(|list| list.get(kind)).and_then(amount::milli);
     let limit = of(resources.and_then(|it| it.limits.as_ref()));
     (of(resources.and_then(|it| it.requests.as_ref())).or(limit), limit)

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP,
-    Pod, PodCondition, PodIP, PodStatus, VolumeMount, VolumeMountStatus,
+    Pod, PodCondition, PodIP, PodStatus, ResourceRequirements, VolumeMount, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::time::Instant;
@@ -383,19 +383,20 @@ fn condition(pod: &Pod, finding: &Finding, old: &[PodCondition], wall: Timestamp
     }
 }
 
-/// Guaranteed, Burstable or BestEffort, by the pod's requests and limits.
+/// Guaranteed, Burstable or BestEffort, by the pod's requests and limits: those of the pod as a whole where it has any, else
+/// those of its containers.
 pub(crate) fn qos_class(pod: &Pod) -> &'static str {
-    let mut any = false;
-    let mut guaranteed = true;
-    for container in pod::containers(pod) {
-        let resources = container.resources.clone().unwrap_or_default();
-        let (requests, limits) = (resources.requests.unwrap_or_default(), resources.limits.unwrap_or_default());
-        for kind in ["cpu", "memory"] {
-            let (request, limit) = (requests.get(kind), limits.get(kind));
-            any |= request.is_some() || limit.is_some();
-            guaranteed &= limit.is_some() && request.is_none_or(|request| Some(request) == limit);
-        }
-    }
+    let amounts = |resources: Option<&ResourceRequirements>| {
+        ["cpu", "memory"].map(|kind| crate::resize::amounts_of(resources, kind))
+    };
+    let whole = amounts(pod.spec.as_ref().and_then(|spec| spec.resources.as_ref()));
+    let all: Vec<(Option<u64>, Option<u64>)> = if whole == [(None, None); 2] {
+        pod::containers(pod).flat_map(|container| amounts(container.resources.as_ref())).collect()
+    } else {
+        whole.to_vec()
+    };
+    let any = all.iter().any(|amounts| *amounts != (None, None));
+    let guaranteed = all.iter().all(|(request, limit)| limit.is_some() && request == limit);
     match (any, guaranteed) {
         (false, _) => "BestEffort",
         (true, true) => "Guaranteed",

@@ -63,5 +63,7 @@ pub(crate) async fn a_pod_as_a_whole_may_be_limited(world: &World) -> Result<()>
     let ended = world.run("limited-pod", spec).await?;
     let killed = crate::world::end(&ended.pod, "c").is_some_and(|(_, code, _)| code == 137);
     ensure!(killed, "{:?}", ended.pod.status);
+    let class = ended.pod.status.as_ref().and_then(|status| status.qos_class.as_deref());
+    ensure!(class == Some("Burstable"), "{:?}", ended.pod.status);
     Ok(())
 }

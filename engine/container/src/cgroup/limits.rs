@@ -68,7 +68,7 @@ impl Group {
         match resources.cpu_limit_milli {
             Some(milli) => self.limit_processor(milli)?,
             None => {
-                self.write("cpu", "cpu.cfs_quota_us", "cpu.max", &if_unified(self, "cpu", "max".to_owned(), "-1"))?
+                self.write("cpu", "cpu.cfs_quota_us", "cpu.max", &if_unified(self, "cpu", "max".to_owned(), "-1"))?;
             }
         }
         let Some((unified, folder)) = self.with("memory") else {

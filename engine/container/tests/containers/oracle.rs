@@ -192,9 +192,9 @@ fn bundle_of(spec: &ContainerSpec, root: &Path, cgroup: &str, id: &str) -> Value
 }
 
 fn host_names(spec: &ContainerSpec) -> String {
-    let sources = spec.mounts.iter().filter_map(|mount| match &mount.source {
+    let mut sources = spec.mounts.iter().filter_map(|mount| match &mount.source {
         MountSource::Bind(path) => Some(path.display().to_string()),
         MountSource::Tmpfs { .. } => None,
     });
-    sources.last().unwrap_or_default()
+    sources.next_back().unwrap_or_default()
 }

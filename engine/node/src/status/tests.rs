@@ -199,4 +199,8 @@ fn the_class_of_a_pod_follows_its_requests_and_limits() {
     assert_eq!(class(json!({"requests": {"cpu": "1"}})), "Burstable");
     assert_eq!(class(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Guaranteed");
     assert_eq!(class(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}})), "Burstable");
+    assert_eq!(class(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m"}})), "Guaranteed");
+    let whole = |resources: Value| qos_class(&pod(json!({"resources": resources, "containers": [{"name": "a"}]})));
+    assert_eq!(whole(json!({"limits": {"memory": "1Gi"}})), "Burstable");
+    assert_eq!(whole(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Guaranteed");
 }
