@@ -3,13 +3,12 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
-use kube::runtime::reflector::{Lookup, Store};
+use kube::runtime::reflector::Lookup;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use shipway_driver::Shared;
@@ -57,40 +56,38 @@ impl Caches {
         let (cache, watching) = Shared::new(Api::all(self.client.clone()), |_| (), self.stop.clone());
         // Nobody receives any more once everything is stopped.
         let _ = self.new.send(Box::pin(watching));
-        known.ready.push(ready(cache.store()));
+        known.ready.push(ready(&cache));
         known.caches.insert(TypeId::of::<K>(), Box::new(cache.clone()));
         cache
     }
 
     /// Counts somebody else's cache among those that must be complete.
-    pub(crate) fn await_too<K>(&self, store: Store<K>)
+    pub(crate) fn await_too<K>(&self, cache: &Shared<K>)
     where
-        K: Lookup + Clone + Send + Sync + 'static,
-        K::DynamicType: Eq + Hash + Clone + Send + Sync,
+        K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+        K: Send + Sync + 'static,
     {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).ready.push(ready(store));
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).ready.push(ready(cache));
     }
 
-    /// Waits until every cache that was asked for has shown what there is, so that nobody acts on half a picture.
+    /// Waits until every cache that was asked for has shown what there is to all who listen, so that nobody acts on half a
+    /// picture: what controllers keep beside a cache, such as whose each pod is, comes after it.
     pub(crate) async fn are_complete(&self) {
         let ready = self.known.lock().unwrap_or_else(PoisonError::into_inner).ready.clone();
         join_all(ready.iter().map(|ready| ready())).await;
     }
 }
 
-fn ready<K>(store: Store<K>) -> Ready
+fn ready<K>(cache: &Shared<K>) -> Ready
 where
-    K: Lookup + Clone + Send + Sync + 'static,
-    K::DynamicType: Eq + Hash + Clone + Send + Sync,
+    K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    K: Send + Sync + 'static,
 {
+    let cache = cache.clone();
     Arc::new(move || {
-        let store = store.clone();
-        Box::pin(async move {
-            if store.wait_until_ready().await.is_err() {
-                // A watch only ends when everything is stopped.
-                std::future::pending::<()>().await;
-            }
-        })
+        let cache = cache.clone();
+        // Never where everything is stopped before.
+        Box::pin(async move { cache.is_complete().await })
     })
 }
 

@@ -37,7 +37,7 @@ impl World {
         stop: &CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (caches, watching) = Caches::new(client.clone(), stop);
-        caches.await_too(pods.store());
+        caches.await_too(pods);
         let recorder = Recorder::new(client.clone(), "controllers", "");
         let (client, pods, meters, name) = (client.clone(), Pods::new(pods), meters.clone(), "controllers".into());
         (Self { client, recorder, pods, caches, meters, name }, watching)

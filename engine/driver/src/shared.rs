@@ -26,6 +26,8 @@ where
     store: Store<K>,
     listeners: Listeners<K>,
     followers: Followers,
+    /// Cancelled once everybody was told of a whole list.
+    complete: CancellationToken,
 }
 
 impl<K> Clone for Shared<K>
@@ -34,7 +36,12 @@ where
     <K as Lookup>::DynamicType: Eq + Hash + Clone,
 {
     fn clone(&self) -> Self {
-        Self { store: self.store.clone(), listeners: self.listeners.clone(), followers: self.followers.clone() }
+        Self {
+            store: self.store.clone(),
+            listeners: self.listeners.clone(),
+            followers: self.followers.clone(),
+            complete: self.complete.clone(),
+        }
     }
 }
 
@@ -46,17 +53,29 @@ where
 {
     /// The cache, which keeps what `trim` leaves, and the future that must be driven to keep it.
     pub fn new(api: Api<K>, trim: Trim<K>, stop: CancellationToken) -> (Self, impl Future<Output = ()> + Send) {
-        let (listeners, followers) = (Listeners::<K>::default(), Followers::default());
-        let (told, following) = (listeners.clone(), followers.clone());
+        let (listeners, followers, complete) =
+            (Listeners::<K>::default(), Followers::default(), CancellationToken::new());
+        let (told, following, whole) = (listeners.clone(), followers.clone(), complete.clone());
         let on_change = move |change: &Change<K>| lock(&told).iter().for_each(|listener| listener(change));
-        let on_progress = move |progress| lock(&following).iter().for_each(|follower| follower(progress));
+        let on_progress = move |progress: Progress| {
+            lock(&following).iter().for_each(|follower| follower(progress));
+            if progress.listed.is_some() {
+                whole.cancel();
+            }
+        };
         let (store, watching) = trimmed(api, watcher::Config::default(), stop, trim, on_change, on_progress);
-        (Self { store, listeners, followers }, watching)
+        (Self { store, listeners, followers, complete }, watching)
     }
 
     /// The objects.
     pub fn store(&self) -> Store<K> {
         self.store.clone()
+    }
+
+    /// Waits until there was a whole list and every listener has heard of all of it: what they keep is complete then, while the
+    /// store is a moment earlier.
+    pub async fn is_complete(&self) {
+        self.complete.cancelled().await;
     }
 
     /// Tells of what is there and of every later change.
@@ -74,4 +93,48 @@ where
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http::{Request, Response};
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::client::Body;
+    use serde_json::json;
+    use tower::service_fn;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_complete_when_the_last_listener_has_heard_of_all() {
+        let server = service_fn(|request: Request<Body>| async move {
+            if request.uri().query().is_some_and(|query| query.contains("watch=")) {
+                std::future::pending::<()>().await;
+            }
+            let item = |name: &str| json!({"metadata": {"name": name, "namespace": "n", "resourceVersion": "5"}});
+            let list = json!({"kind": "ConfigMapList", "apiVersion": "v1", "metadata": {"resourceVersion": "7"},
+                "items": [item("a"), item("b")]});
+            Ok::<_, Infallible>(Response::new(Body::from(list.to_string().into_bytes())))
+        });
+        let api: Api<ConfigMap> = Api::all(kube::Client::new(server, "n"));
+        let (shared, watching) = Shared::new(api, |_| (), CancellationToken::new());
+        let heard = Arc::new(AtomicUsize::new(0));
+        let (ours, cache, progress) = (heard.clone(), shared.clone(), Arc::<Mutex<Option<Progress>>>::default());
+        shared.listen(move |_| {
+            assert!(!cache.complete.is_cancelled(), "somebody has not heard of everything");
+            ours.fetch_add(1, Ordering::Relaxed);
+        });
+        let noted = progress.clone();
+        shared.follow(move |now| *lock(&noted) = Some(now));
+        tokio::select! {
+            () = watching => unreachable!("nobody stops it"),
+            () = shared.is_complete() => {}
+        }
+        assert_eq!(heard.load(Ordering::Relaxed), 2);
+        let came_to = lock(&progress).expect("told before");
+        assert_eq!((came_to.revision, came_to.listed.is_some()), (5, true));
+    }
 }
