@@ -118,7 +118,7 @@ where
         match &made {
             Ok(None) => {}
             Ok(Some(made)) => {
-                self.tell(EventKind::Normal, "SuccessfulCreate", &format!("Created pod: {}", made.name_any()))
+                self.tell(EventKind::Normal, "SuccessfulCreate", &format!("Created pod: {}", made.name_any()));
             }
             // A namespace that is going takes nothing in, which is no news.
             Err(error) if is_terminating(error) => {}

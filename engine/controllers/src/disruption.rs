@@ -121,22 +121,16 @@ where
 
 /// The same for replica sets; those of one deployment count together.
 fn scales_of_deployments(seen: &Seen, namespace: &str) -> BTreeMap<String, (String, i32)> {
-    let deployments = seen.deployments.state();
+    let deployments = scales_alone(&seen.deployments, namespace, |it| it.spec.as_ref()?.replicas);
+    let deployments: BTreeMap<String, (String, i32)> = deployments.into_iter().collect();
     let sets = seen.sets.state();
     let own = sets.iter().filter(|set| set.metadata.namespace.as_deref() == Some(namespace));
     own.filter_map(|set| {
         let uid = set.metadata.uid.clone()?;
         let owner = set.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
-        let above = owner.and_then(|owner| {
-            deployments.iter().find(|deployment| deployment.metadata.uid.as_deref() == Some(owner.uid.as_str()))
-        });
-        let asked = match above {
-            Some(deployment) => {
-                let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
-                (deployment.metadata.uid.clone()?, replicas.unwrap_or(1))
-            }
-            None => (uid.clone(), set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)),
-        };
+        let above = owner.and_then(|owner| deployments.get(&owner.uid)).cloned();
+        let alone = || (uid.clone(), set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1));
+        let asked = above.unwrap_or_else(alone);
         Some((uid, asked))
     })
     .collect()
@@ -150,7 +144,13 @@ fn counted(
     now: Timestamp,
 ) -> (PodDisruptionBudgetStatus, Option<Duration>) {
     let spec = budget.spec.clone().unwrap_or_default();
-    let pods: Vec<&Arc<Pod>> = pods.iter().filter(|pod| is_meant(&spec, pod)).collect();
+    let selector = spec.selector.clone().and_then(|selector| Selector::try_from(selector).ok());
+    let none = BTreeMap::new();
+    let is_meant = |pod: &&Arc<Pod>| {
+        let labels = pod.metadata.labels.as_ref().unwrap_or(&none);
+        selector.as_ref().is_some_and(|selector| selector.matches(labels))
+    };
+    let pods: Vec<&Arc<Pod>> = pods.iter().filter(is_meant).collect();
     let before = budget.status.clone().unwrap_or_default();
     let (disrupted, again) = unconfirmed(&before, &pods, now);
     let healthy = pods.iter().filter(|pod| {
@@ -169,13 +169,6 @@ fn counted(
         observed_generation: budget.metadata.generation,
     };
     (status, again)
-}
-
-fn is_meant(spec: &PodDisruptionBudgetSpec, pod: &Pod) -> bool {
-    let Some(selector) = spec.selector.clone().and_then(|selector| Selector::try_from(selector).ok()) else {
-        return false;
-    };
-    selector.matches(pod.metadata.labels.as_ref().unwrap_or(&BTreeMap::new()))
 }
 
 fn is_ready(pod: &Pod) -> bool {

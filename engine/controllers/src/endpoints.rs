@@ -2,6 +2,7 @@
 
 pub(crate) mod legacy;
 pub(crate) mod mirror;
+mod slices;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -19,6 +20,7 @@ use serde_json::json;
 use shipway_driver::{Change, Queue};
 use tokio_util::sync::CancellationToken;
 
+use self::slices::Slices;
 use crate::Key;
 use crate::owned::{controller_reference, ignore_stale};
 use crate::pods::{is_finished, ready_since};
@@ -38,13 +40,7 @@ pub(crate) async fn run(world: World, stop: CancellationToken) {
     let queue = Arc::new(Queue::new());
     let (services, slices) = (world.cache::<Service>(), world.cache::<EndpointSlice>());
     wake(&services, &queue);
-    let woken = queue.clone();
-    slices.listen(move |change| {
-        if let Some(service) = service_of(change.object()) {
-            woken.add(service);
-        }
-    });
-    let (services, slices) = (services.store(), slices.store());
+    let (services, slices) = (services.store(), Slices::over(&slices, service_of, &queue));
     wake_by_pod(&world, &queue, services.clone());
     world.reconcile(queue, 2, stop, move |world, key| reconcile(world, services.clone(), slices.clone(), key)).await;
 }
@@ -73,7 +69,7 @@ fn wake_by_pod(world: &World, queue: &Arc<Queue<Key>>, services: Store<Service>)
 #[derive(Clone)]
 struct Seen {
     services: Store<Service>,
-    slices: Store<EndpointSlice>,
+    slices: Slices,
     all: Store<Endpoints>,
 }
 
@@ -93,9 +89,8 @@ async fn follow<F, Fut>(
         (world.cache::<Service>(), world.cache::<EndpointSlice>(), world.cache::<Endpoints>());
     wake(&services, &queue);
     wake(&all, &queue);
-    let woken = queue.clone();
-    slices.listen(move |change| whose(change.object()).into_iter().for_each(|service| woken.add(service)));
-    let seen = Seen { services: services.store(), slices: slices.store(), all: all.store() };
+    let slices = Slices::over(&slices, whose, &queue);
+    let seen = Seen { services: services.store(), slices, all: all.store() };
     world.reconcile(queue, workers, stop, move |world, key| look(world, seen.clone(), key)).await;
 }
 
@@ -123,10 +118,10 @@ fn has_selector(service: &Service) -> bool {
 async fn reconcile(
     world: World,
     services: Store<Service>,
-    slices: Store<EndpointSlice>,
+    slices: Slices,
     key: Key,
 ) -> Result<Option<Duration>, kube::Error> {
-    let mut present = slices_of(&slices, &key);
+    let mut present = slices.of(&key);
     let wanted = match find(&services, &key).filter(|service| service.metadata.deletion_timestamp.is_none()) {
         Some(service) => wanted(&service, &world.pods.in_namespace(&key.0)),
         None => Vec::new(),
@@ -147,11 +142,6 @@ async fn reconcile(
         ignore_stale(api.delete(&name, &DeleteParams::default()).await)?;
     }
     Ok(None)
-}
-
-fn slices_of(slices: &Store<EndpointSlice>, key: &Key) -> BTreeMap<String, Arc<EndpointSlice>> {
-    let slices = slices.state().into_iter();
-    slices.filter(|slice| service_of(slice).as_ref() == Some(key)).map(|slice| (slice.name_any(), slice)).collect()
 }
 
 /// The slices a service should have: none without a selector, since then somebody else keeps them.

@@ -11,7 +11,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Seen, follow, ignore_stale, service_of, slices_of};
+use super::{Seen, follow, ignore_stale, service_of};
 use crate::Key;
 use crate::owned::controller_reference;
 use crate::world::{World, find};
@@ -43,7 +43,7 @@ async fn reconcile(world: World, seen: Seen, key: Key) -> Result<Option<Duration
     if !super::has_selector(&service) || service.metadata.deletion_timestamp.is_some() {
         return Ok(None);
     }
-    let slices: Vec<Arc<EndpointSlice>> = slices_of(&slices, &key).into_values().collect();
+    let slices: Vec<Arc<EndpointSlice>> = slices.of(&key).into_values().collect();
     let wanted = wanted(&service, &slices);
     match present {
         Some(present) if is_same(&present, &wanted) => {}

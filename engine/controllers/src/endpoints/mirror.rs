@@ -1,8 +1,6 @@
 //! Slices for `Endpoints` that somebody writes by hand: a service without a selector leads where they say.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset, Endpoints};
@@ -37,8 +35,7 @@ fn mirror_of(slice: &EndpointSlice) -> Option<Key> {
 
 async fn reconcile(world: World, seen: Seen, key: Key) -> Result<Option<Duration>, kube::Error> {
     let Seen { services, slices, all } = seen;
-    let of_us = slices.state().into_iter().filter(|slice| mirror_of(slice).as_ref() == Some(&key));
-    let mut present: BTreeMap<String, Arc<EndpointSlice>> = of_us.map(|slice| (slice.name_any(), slice)).collect();
+    let mut present = slices.of(&key);
     let service = find(&services, &key).filter(|service| !super::has_selector(service));
     let source = find(&all, &key).filter(|source| service.is_some() && is_mirrored(source));
     let api: Api<EndpointSlice> = Api::namespaced(world.client.clone(), &key.0);
