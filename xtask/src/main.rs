@@ -16,7 +16,7 @@ const USAGE: &str = "usage: cargo xtask <verb>
   test    builds the release binary and runs every test, the black-box ones as root
   keys    compares what clients are told about merging with what Kubernetes tells; needs Python 3 with pip
   cost    measures the promises of SPECIFICATION.md and prints promise, measured, ratio; `cost api` those about load,
-          `cost node` those about pods, `cost scheduler` those about the choice of nodes
+          `cost node` those about pods, `cost scheduler` those about the choice of nodes and about scaling
   fuzz    throws mutated input at whatever reads what comes from outside: [--seconds N] [--inputs N] [--seed N] [TARGET...],
           or guided by coverage: --guided TARGET [OPTION OF LIBFUZZER...]
   sim     lives through random lives of a simulated cluster, with faults, and checks what must hold: [--seeds N] [--from S]

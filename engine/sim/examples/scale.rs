@@ -32,7 +32,7 @@ fn main() {
             let (before, simulated) = (worked(), cluster.elapsed());
             cluster.scale::<Deployment>("web", replicas).await;
             reach(&cluster, replicas).await;
-            times.push((worked() - before, cluster.elapsed() - simulated));
+            times.push((worked().saturating_sub(before), cluster.elapsed().saturating_sub(simulated)));
         }
         times
     });
@@ -54,7 +54,8 @@ async fn reach(cluster: &Cluster, replicas: i32) {
                 return;
             }
         }
-        assert!(cluster.elapsed() - begun < PATIENCE, "{replicas} replicas are not reached: {status:?}");
+        let waited = cluster.elapsed().saturating_sub(begun);
+        assert!(waited < PATIENCE, "{replicas} replicas are not reached: {status:?}");
         cluster.run_for(LOOK).await;
     }
 }
