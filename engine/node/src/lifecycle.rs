@@ -198,11 +198,6 @@ impl Observed {
         }
     }
 
-    /// A pod that the node wants gone gets little time.
-    fn shutdown_grace(&self, pod: &Pod, why: Why) -> Duration {
-        if why == Why::Condemned { EVICTION_GRACE } else { grace(pod) }
-    }
-
     fn resize_due(&mut self, pod: &Pod, now: Instant, actions: &mut Vec<Action>) {
         for container in self.containers.iter_mut().filter(|container| container.may_resize(now)) {
             let spec = crate::pod::container(pod, &container.name);
@@ -221,7 +216,7 @@ impl Observed {
     fn step_shutdown(&mut self, pod: &Pod, shutdown: Shutdown, now: Instant, actions: &mut Vec<Action>) {
         let alive = self.containers.iter().any(Container::alive);
         // A start that hangs, in its postStart hook say, cannot be signalled; past the deadline the sandbox ends it.
-        let deadline = shutdown.since + self.shutdown_grace(pod, shutdown.why);
+        let deadline = shutdown.since + shutdown_grace(pod, shutdown.why);
         let overdue =
             deadline <= now && self.containers.iter().any(|container| container.alive() && !container.running());
         if shutdown.why == Why::Vanished || !alive || overdue {
@@ -265,7 +260,7 @@ impl Observed {
             at.extend(self.containers.iter().flat_map(|container| container.wake_at(now)));
             at.extend(time_left(pod, self.start_time, wall).map(|left| now + left));
             let draining = self.shutdown.filter(|shutdown| shutdown.drain == Drain::Done);
-            at.extend(draining.map(|shutdown| shutdown.since + self.shutdown_grace(pod, shutdown.why)));
+            at.extend(draining.map(|shutdown| shutdown.since + shutdown_grace(pod, shutdown.why)));
         }
         at.into_iter().filter(|at| *at > now).min()
     }
@@ -361,6 +356,11 @@ pub(crate) fn grace(pod: &Pod) -> Duration {
         .deletion_grace_period_seconds
         .or_else(|| pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds));
     asked.map_or(Duration::from_secs(30), seconds)
+}
+
+/// The time for the reason of the pod's end: one that the node wants gone gets little.
+fn shutdown_grace(pod: &Pod, why: Why) -> Duration {
+    if why == Why::Condemned { EVICTION_GRACE } else { grace(pod) }
 }
 
 /// A time that an object asks for. Bounded, so that adding it to the time now cannot overflow.

@@ -152,7 +152,7 @@ pub(crate) fn consider(pod: &Pod, observed: &Observed, room: &Room) -> Option<Re
         .collect();
     if changed.is_empty() {
         room.note(pod::uid(pod), Amounts::allotted(observed));
-        return observed.pending.is_some().then(|| Ok(changed));
+        return observed.pending.is_some().then_some(Ok(changed));
     }
     Some(room.ask(pod::uid(pod), Amounts::wanted(pod, observed)).map(|()| changed))
 }

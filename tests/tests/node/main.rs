@@ -29,7 +29,7 @@ type Check = (&'static str, for<'a> fn(&'a World) -> BoxFuture<'a, Result<()>>);
 /// How many pods' lives go on at once.
 const AT_ONCE: usize = 10;
 /// No check takes longer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The checks of the modules, by name.
 macro_rules! checks {

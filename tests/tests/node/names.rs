@@ -94,6 +94,8 @@ pub(crate) async fn an_unsafe_kernel_parameter_fails_the_pod(world: &World) -> R
     let sysctls = json!([{ "name": "kernel.msgmax", "value": "65536" }]);
     let spec = json!({ "securityContext": { "sysctls": sysctls }, "containers": [sh("true")] });
     let ended = world.run("unsafe-sysctl", spec).await?;
+    let told = world.event("unsafe-sysctl", "SysctlForbidden").await?;
+    ensure!(told.contains("kernel.msgmax"), "{told}");
     let status = ended.pod.status.clone().unwrap_or_default();
     ensure!(phase(&ended.pod) == "Failed" && status.reason.as_deref() == Some("SysctlForbidden"), "{status:?}");
     Ok(())

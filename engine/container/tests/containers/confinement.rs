@@ -239,14 +239,16 @@ pub(crate) async fn entries_of_an_image_lead_nowhere_outside(world: &World) {
                   mkdir -p /upwards/made; ls /proc/1/root/absolute";
     let mut spec = world.script("links-0", script);
     spec.lowers.push(layer);
-    spec.cwd = "/absolute".to_owned();
+    "/absolute".clone_into(&mut spec.cwd);
     let pod = world.pod("links").await;
     match pod.start(spec.clone()).await {
         // A working folder behind a link is made inside the root, or refused; never outside.
-        Ok(_) => drop(crate::world::exit(&pod, "links-0").await),
+        Ok(_) => {
+            crate::world::exit(&pod, "links-0").await;
+        }
         Err(error) => assert!(error.to_string().contains("working directory"), "{error}"),
     }
-    spec.id = "links-1".to_owned();
+    "links-1".clone_into(&mut spec.id);
     spec.log = world.log_of("links-1");
     spec.cwd = String::new();
     let (output, _) = world.run(spec).await;

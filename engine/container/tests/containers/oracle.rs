@@ -110,7 +110,7 @@ fn confined(spec: &mut ContainerSpec) {
     spec.no_new_privileges = true;
     spec.read_only_root = true;
     spec.capabilities = vec!["CAP_CHOWN".to_owned()];
-    spec.cwd = "/tmp".to_owned();
+    "/tmp".clone_into(&mut spec.cwd);
 }
 
 fn failing(spec: &mut ContainerSpec) {

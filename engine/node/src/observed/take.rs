@@ -146,8 +146,9 @@ impl Observed {
         result: Result<Option<ResourceRequirements>, String>,
         now: Instant,
     ) {
-        let same_run = |container: &&mut Container| container.attempt() == attempt && container.running();
-        let Some(container) = self.container_mut(name).filter(|container| same_run(&container)) else { return };
+        let Some(container) = self.container_mut(name).filter(|it| it.attempt() == attempt && it.running()) else {
+            return;
+        };
         container.resizing = match result {
             Ok(given) => {
                 container.given = given;

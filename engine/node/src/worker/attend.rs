@@ -79,6 +79,9 @@ async fn take_up<M: Machine>(shared: &Shared<M>, pod: &Pod, sandbox: Option<&M::
     let mut observed = recover(pod, found.as_ref(), Instant::now(), Timestamp::now());
     if observed.settled.is_none() {
         observed.condemned = admit::refusal(pod, admit::has_app_armor());
+        if let Some(sentence) = &observed.condemned {
+            shared.tell(pod, None, EventKind::Warning, sentence.reason, &sentence.message);
+        }
     }
     let Some(sandbox) = sandbox else { return observed };
     // What was half made when the engine went down may yet come to life; it must not run beside its successor.

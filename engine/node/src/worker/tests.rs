@@ -255,3 +255,59 @@ async fn a_pod_that_goes_while_nobody_attends_to_it_is_cleared() {
     let deeds = stage.end().await;
     assert!(deeds.contains(&"destroy".to_owned()), "{deeds:?}");
 }
+
+/// A container that asks for so much of the processor, and of which the node has one thousand thousandths.
+fn asking(amount: &str, policy: &str) -> Value {
+    let policy = json!([{"resourceName": "cpu", "restartPolicy": policy}]);
+    let resources = json!({"requests": {"cpu": amount}, "limits": {"cpu": amount}});
+    json!({"containers": [{"name": "a", "image": "i", "resources": resources, "resizePolicy": policy}]})
+}
+
+impl Play {
+    fn change(&mut self, spec: &Value) {
+        self.pod.spec = serde_json::from_value(spec.clone()).expect("a specification");
+        self.desired.send_replace(Desired::Present(Arc::new(self.pod.clone())));
+    }
+}
+
+#[tokio::test]
+async fn a_running_container_is_given_what_the_pod_asks_for_by_now() {
+    let mut stage = Play::begin(&asking("500m", "NotRequired"), Imagined::default());
+    let status = stage.until(is_running).await;
+    assert_eq!(status["containerStatuses"][0]["allocatedResources"]["cpu"], "500m");
+    stage.change(&asking("2", "NotRequired"));
+    let pending = |status: &Value, reason: &str| {
+        let conditions = status["conditions"].as_array().expect("conditions");
+        conditions.iter().any(|it| it["type"] == "PodResizePending" && it["reason"] == reason)
+    };
+    let status = stage.until(|status| pending(status, "Infeasible")).await;
+    assert_eq!(status["containerStatuses"][0]["resources"]["limits"]["cpu"], "500m");
+    stage.change(&asking("800m", "NotRequired"));
+    let status = stage.until(|status| status["containerStatuses"][0]["resources"]["limits"]["cpu"] == "800m").await;
+    assert!(!pending(&status, "Infeasible") && status["containerStatuses"][0]["restartCount"] == 0);
+    assert!(stage.deeds().contains(&"resize a-0 Some(800) None".to_owned()), "{:?}", stage.deeds());
+}
+
+#[tokio::test]
+async fn a_container_is_run_anew_for_what_its_policy_names() {
+    let mut stage = Play::begin(&asking("500m", "RestartContainer"), Imagined::default());
+    stage.until(is_running).await;
+    stage.change(&asking("800m", "RestartContainer"));
+    let status = stage.until(|status| status["containerStatuses"][0]["restartCount"] == 1).await;
+    assert_eq!(status["containerStatuses"][0]["resources"]["limits"]["cpu"], "800m");
+    let deeds = stage.deeds();
+    assert!(deeds.contains(&"kill a-0 15".to_owned()) && deeds.contains(&"start a-1".to_owned()), "{deeds:?}");
+    assert!(deeds.iter().all(|deed| !deed.starts_with("resize")), "{deeds:?}");
+}
+
+#[tokio::test]
+async fn a_pod_that_the_node_refuses_fails_and_nothing_of_it_is_made() {
+    let spec = json!({
+        "securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]},
+        "containers": [{"name": "a", "image": "i"}],
+    });
+    let stage = Play::begin(&spec, Imagined::default());
+    let status = stage.until(|status| status["phase"] == "Failed").await;
+    assert_eq!(status["reason"], "SysctlForbidden");
+    assert!(stage.deeds().iter().all(|deed| !deed.starts_with("create")), "{:?}", stage.deeds());
+}
