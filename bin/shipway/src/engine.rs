@@ -235,7 +235,9 @@ impl Engine {
         self.spawn("scheduler", scheduling.map(Ok::<(), Infallible>));
         let name = node_name();
         let client = self.client(Identity::controller("service-proxy"));
-        let proxying = Proxying { client, network: network.clone(), pods, role: Role::Publisher, node: name.clone() };
+        let sleeper = Some(self.client(Identity::controller("sleeper")));
+        let (network_too, role, node) = (network.clone(), Role::Publisher, name.clone());
+        let proxying = Proxying { client, sleeper, network: network_too, pods, role, node };
         self.spawn("service proxy", shipway_network::proxy(proxying, self.stop.clone()));
         let images = shipway_oci::Store::open(&home.path("content")).context("cannot open the image store")?;
         let config = NodeConfig {

@@ -188,6 +188,8 @@ async fn the_engines_own_parts_do_their_work_and_no_more() {
         ("shared-informers", "GET", "/api/v1/secrets", &Value::Null, 403),
         ("service-proxy", "GET", "/api/v1/services", &Value::Null, 200),
         ("service-proxy", "GET", "/api/v1/pods", &Value::Null, 403),
+        ("sleeper", "GET", "/apis/apps/v1/deployments", &Value::Null, 200),
+        ("sleeper", "GET", "/api/v1/pods", &Value::Null, 403),
         ("service-proxy", "GET", "/apis/networking.k8s.io/v1/networkpolicies", &Value::Null, 200),
         ("service-proxy", "POST", "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies", &Value::Null, 403),
     ];

@@ -99,6 +99,7 @@ fn rules(number: u32, round: u32) -> ServiceRules {
         node_port: None,
         host_port: None,
         backends: (0..5).map(backend).collect(),
+        outer: None,
     };
     ServiceRules {
         key: format!("default/service-{number}"),

@@ -79,6 +79,11 @@ impl NetworkConfig {
         self.api_endpoint.and(self.node_address(1))
     }
 
+    /// The name of the nftables table of services whose pods may sleep, while there are any.
+    pub(crate) fn sleep_table(&self) -> String {
+        format!("shipway-{}-sleep", self.instance)
+    }
+
     /// The addresses that the instance itself answers on.
     pub(crate) fn own_addresses(&self) -> [Ipv4Addr; 2] {
         [self.dns_address, self.api_address]

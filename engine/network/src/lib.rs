@@ -8,6 +8,7 @@
 
 mod config;
 mod error;
+mod hostports;
 mod links;
 mod network;
 mod nft;
@@ -18,6 +19,7 @@ mod proxy;
 mod records;
 mod rules;
 mod services;
+mod sleep;
 mod subnets;
 mod underlay;
 

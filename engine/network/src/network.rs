@@ -17,7 +17,7 @@ use crate::links::{
     Claim, Links, Namespace, Peer, PodLink, Pods, UNDERLAY_MTU, USUAL_MTU, apart, configure, forward_packets,
     remove_links,
 };
-use crate::nft::{Filter, Table};
+use crate::nft::{Filter, Sleepers, Table};
 use crate::policy::Guard;
 use crate::ports::PortConflict;
 use crate::rules::ServiceRules;
@@ -209,6 +209,16 @@ impl Network {
         released.expect("the sender lives as long as this network");
     }
 
+    /// Whether the kernel leads connections to the service (`namespace/name`) to any pod.
+    pub(crate) fn is_served(&self, key: &str) -> bool {
+        self.inner.state.services().has_backends(key)
+    }
+
+    /// Tells when what the kernel knows of services has changed.
+    pub(crate) fn services_changed(&self) -> watch::Receiver<impl Sized + use<>> {
+        self.inner.state.backends.subscribe()
+    }
+
     /// Removes everything of that instance: its table, its bridge, its pods' links and with them all routes. Nothing of
     /// another instance or of the host is touched, and nothing being there is no error. A network that is still open
     /// must not be used for anything new afterwards: attaching or setting a service would lay its table again.
@@ -216,6 +226,7 @@ impl Network {
         config.check()?;
         Table::new(config)?.delete()?;
         Filter::new(config)?.delete()?;
+        Sleepers::new(config)?.delete()?;
         let (found, owned) = (config.clone(), config.clone());
         let links = apart(None, move |handle| async move { Links::new(handle).find(&found).await }).await?;
         delete(links.all, &owned).await

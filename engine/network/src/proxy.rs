@@ -20,7 +20,7 @@ use crate::dns::Server;
 use crate::links::host_address;
 use crate::ports::PortConflict;
 use crate::records::{Wanted, key, wanted};
-use crate::{Network, NetworkError, policy};
+use crate::{Network, NetworkError, hostports, policy, sleep};
 
 const COMPONENT: &str = "service-proxy";
 /// The label that ties an endpoint slice to its service.
@@ -42,6 +42,8 @@ pub enum Role {
 pub struct Proxying {
     /// Asks the API, with leave to do what the role of the service proxy allows.
     pub client: Client,
+    /// Scales workloads down and up that sleep while nobody needs them, with leave to do that; on one node only.
+    pub sleeper: Option<Client>,
     /// The node's network.
     pub network: Network,
     /// All pods of the cluster.
@@ -61,10 +63,19 @@ pub fn proxy(with: Proxying, stop: CancellationToken) -> impl Future<Output = Re
     let arrivals = with.network.guard().learn();
     async move {
         let taken = || NetworkError::Config("another proxy works on this network".to_owned());
-        let Proxying { client, network, pods, role, node } = with;
-        let enforcing =
-            policy::enforce(client.clone(), network.clone(), pods, arrivals.ok_or_else(taken)?, stop.clone());
-        tokio::try_join!(serve(client, network, role, node, stop), enforcing).map(|_| ())
+        let Proxying { client, sleeper, network, pods, role, node } = with;
+        let arrivals = arrivals.ok_or_else(taken)?;
+        let enforcing = policy::enforce(client.clone(), network.clone(), pods.clone(), arrivals, stop.clone());
+        let sleeping = watch_over(sleeper, network.clone(), stop.clone());
+        tokio::try_join!(serve(client, network, pods, (role, node), stop), enforcing, sleeping).map(|_| ())
+    }
+}
+
+/// Lets workloads sleep and wakes them, where this is the node that does.
+async fn watch_over(sleeper: Option<Client>, network: Network, stop: CancellationToken) -> Result<(), NetworkError> {
+    match sleeper {
+        Some(client) => sleep::watch_over(client, network, stop).await,
+        None => Ok(stop.cancelled().await),
     }
 }
 
@@ -79,8 +90,8 @@ pub async fn answer_nodes(network: Network, stop: CancellationToken) -> Result<(
 async fn serve(
     client: Client,
     network: Network,
-    role: Role,
-    _node: String,
+    pods: Shared<Pod>,
+    (role, node): (Role, String),
     stop: CancellationToken,
 ) -> Result<(), NetworkError> {
     let config = network.config();
@@ -100,17 +111,29 @@ async fn serve(
     };
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let recorder = Recorder::new(client.clone(), COMPONENT, host.trim());
-    let proxy = Arc::new(Proxy { client, network, services, slices, queue, recorder, role, refused: Mutex::default() });
+    let refused = Mutex::default();
+    let (known_pods, pods_store) = (pods.store(), pods.store());
+    let proxy =
+        Arc::new(Proxy { client, network, node, role, services, slices, pods: pods_store, queue, recorder, refused });
     let work = async {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            known = async { tokio::join!(proxy.services.wait_until_ready(), known_slices.wait_until_ready()) } => {
-                if known.0.is_err() || known.1.is_err() {
+            known = async {
+                let Proxy { services, .. } = &*proxy;
+                tokio::join!(services.wait_until_ready(), known_slices.wait_until_ready(), known_pods.wait_until_ready())
+            } => {
+                if known.0.is_err() || known.1.is_err() || known.2.is_err() {
                     return Ok(());
                 }
             }
         }
         proxy.begin().await?;
+        let listening = proxy.clone();
+        pods.listen(move |change: &Change<Pod>| {
+            if hostports::asks(change.object(), &listening.node) {
+                listening.queue.add(hostports::key(change.object()));
+            }
+        });
         let reconciling = proxy.clone();
         let reconcile = move |key: String| {
             let proxy = reconciling.clone();
@@ -161,7 +184,9 @@ impl Slices {
 struct Proxy {
     client: Client,
     network: Network,
+    node: String,
     services: Store<Service>,
+    pods: Store<Pod>,
     slices: Arc<Slices>,
     queue: Arc<Queue<String>>,
     recorder: Recorder,
@@ -174,15 +199,20 @@ impl Proxy {
     /// Sets everything that there is and removes everything else.
     async fn begin(&self) -> Result<(), NetworkError> {
         let services = self.services.state();
-        let keys: HashSet<String> = services.iter().map(|service| key(service)).collect();
+        let mut keys: HashSet<String> = services.iter().map(|service| key(service)).collect();
         self.network.zone().retain(|namespace, name| keys.contains(&format!("{namespace}/{name}")));
         for service in &services {
             self.set_names(&key(service), &self.wanted(service).records);
         }
+        let asking = self.pods.state().into_iter().filter(|pod| hostports::asks(pod, &self.node));
+        keys.extend(asking.map(|pod| hostports::key(&pod)));
         self.network.retain_services(&keys).await
     }
 
     async fn reconcile(&self, key: &str) -> Result<Option<Duration>, NetworkError> {
+        if let Some((namespace, name)) = hostports::pod_of(key) {
+            return self.reconcile_pod(key, self.pods.get(&ObjectRef::new(name).within(namespace))).await;
+        }
         let Some((namespace, name)) = key.split_once('/') else { return Ok(None) };
         let Some(service) = self.services.get(&ObjectRef::new(name).within(namespace)) else {
             self.network.zone().remove(namespace, name);
@@ -199,16 +229,35 @@ impl Proxy {
             Vec::new()
         };
         self.publish(&service, &wanted, &conflicts).await?;
+        Ok(self.complain(key, about("Service", &*service), conflicts))
+    }
+
+    /// Ports of the host that a pod asks for.
+    async fn reconcile_pod(&self, key: &str, pod: Option<Arc<Pod>>) -> Result<Option<Duration>, NetworkError> {
+        let rules = pod.as_ref().and_then(|pod| hostports::rules(pod, &self.node));
+        let (Some(rules), Some(pod)) = (rules, pod) else {
+            self.network.remove_service(key).await?;
+            self.settle(key, Vec::new());
+            return Ok(None);
+        };
+        let conflicts = self.network.set_service(rules).await?;
+        Ok(self.complain(key, about("Pod", &*pod), conflicts))
+    }
+
+    /// Tells of ports that were not to be had; says when to try again.
+    fn complain(&self, key: &str, about: ObjectReference, conflicts: Vec<PortConflict>) -> Option<Duration> {
         let retry = (!conflicts.is_empty()).then_some(PORT_RETRY);
         if self.settle(key, conflicts.clone()) {
-            self.tell(&service, &conflicts);
+            for conflict in conflicts {
+                self.recorder.event(&about, EventKind::Warning, "PortInUse", &conflict.to_string());
+            }
         }
-        Ok(retry)
+        retry
     }
 
     fn wanted(&self, service: &Service) -> Wanted {
         let slices = self.slices.of(&key(service));
-        wanted(service, slices.iter().map(AsRef::as_ref))
+        wanted(service, slices.iter().map(AsRef::as_ref), &self.node)
     }
 
     fn set_names(&self, key: &str, records: &crate::dns::ServiceRecords) {
@@ -233,21 +282,6 @@ impl Proxy {
         news
     }
 
-    fn tell(&self, service: &Service, conflicts: &[PortConflict]) {
-        let about = ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Service".to_owned()),
-            namespace: service.namespace(),
-            name: Some(service.name_any()),
-            uid: service.uid(),
-            resource_version: service.resource_version(),
-            ..ObjectReference::default()
-        };
-        for conflict in conflicts {
-            self.recorder.event(&about, EventKind::Warning, "PortInUse", &conflict.to_string());
-        }
-    }
-
     /// Says at which address a load balancer answers; nowhere, when a port of it is somebody else's.
     async fn publish(
         &self,
@@ -270,6 +304,18 @@ impl Proxy {
             Err(kube::Error::Api(error)) if error.code == 404 => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+fn about(kind: &str, object: &impl ResourceExt) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some(kind.to_owned()),
+        namespace: object.namespace(),
+        name: Some(object.name_any()),
+        uid: object.uid(),
+        resource_version: object.resource_version(),
+        ..ObjectReference::default()
     }
 }
 

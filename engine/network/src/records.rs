@@ -1,12 +1,17 @@
 //! From Kubernetes objects to rules and names: pure, so that it can be tried on any objects.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
 use crate::dns::{EndpointRecord, PortRecord, ServiceRecords};
+use crate::nft::{ElementKey, destination};
 use crate::rules::{Protocol, ServicePort, ServiceRules};
+
+/// Three hours.
+const USUAL_AFFINITY: u32 = 10_800;
 
 /// What a service needs from the kernel and from DNS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,15 +23,16 @@ pub(crate) struct Wanted {
     pub(crate) balanced: bool,
 }
 
-/// Reads a service and its endpoint slices.
-pub(crate) fn wanted<'a>(service: &Service, slices: impl Iterator<Item = &'a EndpointSlice>) -> Wanted {
+/// Reads a service and its endpoint slices, as the node of that name needs them.
+pub(crate) fn wanted<'a>(service: &Service, slices: impl Iterator<Item = &'a EndpointSlice>, node: &str) -> Wanted {
     let Some(spec) = &service.spec else { return Wanted::default() };
     let kind = spec.type_.as_deref().unwrap_or("ClusterIP");
     if kind == "ExternalName" {
         let records = ServiceRecords { external_name: spec.external_name.clone(), ..ServiceRecords::default() };
         return Wanted { records, ..Wanted::default() };
     }
-    let endpoints = endpoints(slices);
+    let all = all(slices);
+    let endpoints = usable(&all.iter().collect::<Vec<_>>());
     let cluster_address = spec.cluster_ip.as_deref().and_then(|text| text.parse().ok());
     if cluster_address.is_none() {
         let records = ServiceRecords { endpoints: endpoint_records(&endpoints), ..ServiceRecords::default() };
@@ -37,8 +43,8 @@ pub(crate) fn wanted<'a>(service: &Service, slices: impl Iterator<Item = &'a End
         key: key(service),
         cluster_address,
         external_addresses: spec.external_ips.iter().flatten().filter_map(|text| text.parse().ok()).collect(),
-        ports: service_ports(spec, &endpoints, balanced),
-        sticky: spec.session_affinity.as_deref() == Some("ClientIP"),
+        ports: service_ports(spec, &Reach::of(spec, &all, node), balanced),
+        sticky: affinity(spec),
     };
     let records = ServiceRecords { cluster_address, ports: own_port_records(spec), ..ServiceRecords::default() };
     Wanted { rules: Some(rules), records, balanced }
@@ -50,23 +56,66 @@ pub(crate) fn key(service: &Service) -> String {
     format!("{}/{}", metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
 }
 
-/// One usable endpoint: its address and the ports of its slice by name.
+/// Where connections to a service may go: its ports at its addresses and on the host.
+pub(crate) fn service_keys(service: &Service) -> BTreeSet<ElementKey> {
+    let Some(rules) = wanted(service, std::iter::empty(), "").rules else { return BTreeSet::new() };
+    let mut keys = BTreeSet::new();
+    for port in &rules.ports {
+        let addresses = rules.cluster_address.iter().chain(&rules.external_addresses);
+        keys.extend(addresses.map(|address| destination(Some(*address), port.protocol, port.port)));
+        let on_host = [port.node_port, port.host_port].into_iter().flatten();
+        keys.extend(on_host.map(|number| destination(None, port.protocol, number)));
+    }
+    keys
+}
+
+/// For how many seconds a client is to meet the same endpoint.
+fn affinity(spec: &ServiceSpec) -> Option<u32> {
+    let asked = spec.session_affinity.as_deref() == Some("ClientIP");
+    let configured =
+        spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref()?.timeout_seconds);
+    asked.then(|| configured.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(USUAL_AFFINITY))
+}
+
+/// One endpoint: its address and the ports of its slice by name.
 struct Found<'a> {
     address: Ipv4Addr,
     endpoint: &'a Endpoint,
     slice: &'a EndpointSlice,
 }
 
-/// The ready endpoints; when there are none, those that still serve while they end.
-fn endpoints<'a>(slices: impl Iterator<Item = &'a EndpointSlice>) -> Vec<Found<'a>> {
-    let all: Vec<Found<'a>> = slices
+/// Where connections may go, by where they come from.
+struct Reach<'a> {
+    inner: Vec<&'a Found<'a>>,
+    /// None for the same.
+    outer: Option<Vec<&'a Found<'a>>>,
+}
+
+impl<'a> Reach<'a> {
+    fn of(spec: &ServiceSpec, all: &'a [Found<'a>], node: &str) -> Self {
+        let among = |local: bool| {
+            let near = |found: &&Found<'_>| !local || found.endpoint.node_name.as_deref() == Some(node);
+            usable(&all.iter().filter(near).collect::<Vec<_>>())
+        };
+        let is_local = |policy: &Option<String>| policy.as_deref() == Some("Local");
+        let (inside, outside) = (is_local(&spec.internal_traffic_policy), is_local(&spec.external_traffic_policy));
+        Self { inner: among(inside), outer: (inside != outside).then(|| among(outside)) }
+    }
+}
+
+fn all<'a>(slices: impl Iterator<Item = &'a EndpointSlice>) -> Vec<Found<'a>> {
+    slices
         .filter(|slice| slice.address_type == "IPv4")
         .flat_map(|slice| slice.endpoints.iter().flatten().map(move |endpoint| (slice, endpoint)))
         .filter_map(|(slice, endpoint)| {
             Some(Found { address: endpoint.addresses.first()?.parse().ok()?, endpoint, slice })
         })
-        .collect();
-    let (ready, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|found| is_ready(found.endpoint));
+        .collect()
+}
+
+/// The ready endpoints; when there are none, those that still serve while they end.
+fn usable<'a>(all: &[&'a Found<'a>]) -> Vec<&'a Found<'a>> {
+    let (ready, others): (Vec<_>, Vec<_>) = all.iter().copied().partition(|found| is_ready(found.endpoint));
     if ready.is_empty() { others.into_iter().filter(|found| is_ending(found.endpoint)).collect() } else { ready }
 }
 
@@ -80,7 +129,7 @@ fn is_ending(endpoint: &Endpoint) -> bool {
     conditions.is_some_and(|conditions| conditions.serving == Some(true) && conditions.terminating == Some(true))
 }
 
-fn service_ports(spec: &ServiceSpec, endpoints: &[Found<'_>], balanced: bool) -> Vec<ServicePort> {
+fn service_ports(spec: &ServiceSpec, reach: &Reach<'_>, balanced: bool) -> Vec<ServicePort> {
     let ports = spec.ports.iter().flatten();
     ports
         .filter_map(|port| {
@@ -88,9 +137,13 @@ fn service_ports(spec: &ServiceSpec, endpoints: &[Found<'_>], balanced: bool) ->
             let number = u16::try_from(port.port).ok()?;
             let name = port.name.as_deref().unwrap_or_default();
             let node_port = port.node_port.and_then(|number| u16::try_from(number).ok()).filter(|number| *number != 0);
-            let backends = endpoints.iter().filter_map(|found| Some((found.address, found.port(name, protocol)?)));
+            let backends = |endpoints: &Vec<&Found<'_>>| {
+                let backend = |found: &&Found<'_>| Some((found.address, found.port(name, protocol)?));
+                endpoints.iter().filter_map(backend).collect()
+            };
+            let (inner, outer) = (backends(&reach.inner), reach.outer.as_ref().map(backends));
             let host_port = balanced.then_some(number);
-            Some(ServicePort { protocol, port: number, node_port, host_port, backends: backends.collect() })
+            Some(ServicePort { protocol, port: number, node_port, host_port, backends: inner, outer })
         })
         .collect()
 }
@@ -122,8 +175,8 @@ fn own_port_records(spec: &ServiceSpec) -> Vec<PortRecord> {
     spec.ports.iter().flatten().filter_map(record).collect()
 }
 
-fn endpoint_records(endpoints: &[Found<'_>]) -> Vec<EndpointRecord> {
-    let record = |found: &Found<'_>| EndpointRecord {
+fn endpoint_records(endpoints: &[&Found<'_>]) -> Vec<EndpointRecord> {
+    let record = |found: &&Found<'_>| EndpointRecord {
         address: found.address,
         hostname: found.endpoint.hostname.clone().filter(|name| !name.is_empty()),
         ports: found.ports().collect(),
@@ -159,7 +212,7 @@ mod tests {
             {"addresses": ["10.73.0.3"], "conditions": {"ready": false, "serving": true, "terminating": true}},
             {"addresses": ["10.73.0.4"]},
         ]));
-        let rules = wanted(&cluster_service("NodePort"), [&slice].into_iter()).rules.unwrap();
+        let rules = wanted(&cluster_service("NodePort"), [&slice].into_iter(), "here").rules.unwrap();
         let expected = vec![("10.73.0.2".parse().unwrap(), 8080), ("10.73.0.4".parse().unwrap(), 8080)];
         assert_eq!(rules.ports[0].backends, expected);
         assert_eq!((rules.ports[0].node_port, rules.ports[0].host_port), (Some(30080), None));
@@ -171,27 +224,62 @@ mod tests {
             {"addresses": ["10.73.0.3"], "conditions": {"ready": false, "serving": true, "terminating": true}},
             {"addresses": ["10.73.0.4"], "conditions": {"ready": false, "serving": false, "terminating": true}},
         ]));
-        let rules = wanted(&cluster_service("ClusterIP"), [&slice].into_iter()).rules.unwrap();
+        let rules = wanted(&cluster_service("ClusterIP"), [&slice].into_iter(), "here").rules.unwrap();
         assert_eq!(rules.ports[0].backends, vec![("10.73.0.3".parse().unwrap(), 8080)]);
     }
 
     #[test]
     fn a_load_balancer_takes_its_port_on_the_host_unless_somebody_else_balances() {
-        let ours = wanted(&cluster_service("LoadBalancer"), std::iter::empty());
+        let ours = wanted(&cluster_service("LoadBalancer"), std::iter::empty(), "here");
         assert!(ours.balanced);
         assert_eq!(ours.rules.unwrap().ports[0].host_port, Some(80));
         let mut theirs = cluster_service("LoadBalancer");
         theirs.spec.as_mut().unwrap().load_balancer_class = Some("example.com/other".to_owned());
-        assert!(!wanted(&theirs, std::iter::empty()).balanced);
+        assert!(!wanted(&theirs, std::iter::empty(), "here").balanced);
+    }
+
+    #[test]
+    fn traffic_that_is_to_stay_on_the_node_goes_nowhere_else() {
+        let slice = slice(&json!([
+            {"addresses": ["10.73.0.2"], "nodeName": "here", "conditions": {"ready": false, "serving": true, "terminating": true}},
+            {"addresses": ["10.73.0.3"], "nodeName": "there", "conditions": {"ready": true}},
+        ]));
+        let (near, far) = (("10.73.0.2".parse().unwrap(), 8080), ("10.73.0.3".parse().unwrap(), 8080));
+        let of = |inside: &str, outside: &str, node: &str| {
+            let mut service = cluster_service("NodePort");
+            let spec = service.spec.as_mut().unwrap();
+            spec.internal_traffic_policy = Some(inside.to_owned());
+            spec.external_traffic_policy = Some(outside.to_owned());
+            let rules = wanted(&service, [&slice].into_iter(), node).rules.unwrap();
+            (rules.ports[0].backends.clone(), rules.ports[0].outer.clone())
+        };
+        assert_eq!(of("Cluster", "Cluster", "here"), (vec![far], None));
+        assert_eq!(of("Local", "Cluster", "here"), (vec![near], Some(vec![far])));
+        assert_eq!(of("Cluster", "Local", "here"), (vec![far], Some(vec![near])));
+        assert_eq!(of("Local", "Local", "there"), (vec![far], None));
+        assert_eq!(of("Local", "Local", "elsewhere"), (vec![], None));
+    }
+
+    #[test]
+    fn affinity_lasts_as_long_as_the_service_says() {
+        let mut service = cluster_service("ClusterIP");
+        let of = |service: &Service| wanted(service, std::iter::empty(), "here").rules.unwrap().sticky;
+        assert_eq!(of(&service), None);
+        service.spec.as_mut().unwrap().session_affinity = Some("ClientIP".to_owned());
+        assert_eq!(of(&service), Some(10_800));
+        let config = json!({"clientIP": {"timeoutSeconds": 5}});
+        service.spec.as_mut().unwrap().session_affinity_config = Some(serde_json::from_value(config).unwrap());
+        assert_eq!(of(&service), Some(5));
     }
 
     #[test]
     fn a_headless_service_is_names_only() {
         let slice = slice(&json!([{"addresses": ["10.73.0.2"], "hostname": "db-0"}]));
-        let headless = wanted(&service(&json!({"clusterIP": "None"})), [&slice].into_iter());
+        let headless = wanted(&service(&json!({"clusterIP": "None"})), [&slice].into_iter(), "here");
         assert_eq!(headless.rules, None);
         assert_eq!(headless.records.endpoints[0].hostname.as_deref(), Some("db-0"));
-        let alias = wanted(&service(&json!({"type": "ExternalName", "externalName": "a.b"})), std::iter::empty());
+        let alias =
+            wanted(&service(&json!({"type": "ExternalName", "externalName": "a.b"})), std::iter::empty(), "here");
         assert_eq!((alias.rules, alias.records.external_name.as_deref()), (None, Some("a.b")));
     }
 }

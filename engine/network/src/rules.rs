@@ -52,8 +52,8 @@ pub struct ServiceRules {
     pub external_addresses: Vec<Ipv4Addr>,
     /// The ports.
     pub ports: Vec<ServicePort>,
-    /// Whether one client address always meets the same backend (while the backends stay the same).
-    pub sticky: bool,
+    /// For how many seconds after its last connection a client's address meets the same backend, while that is there.
+    pub sticky: Option<u32>,
 }
 
 /// One port of a service.
@@ -69,6 +69,8 @@ pub struct ServicePort {
     pub host_port: Option<u16>,
     /// Where connections go.
     pub backends: Vec<(Ipv4Addr, u16)>,
+    /// Where those go that come by an external address or a port of the host, if not to the same.
+    pub outer: Option<Vec<(Ipv4Addr, u16)>>,
 }
 
 impl ServiceRules {

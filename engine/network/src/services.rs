@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use crate::NetworkError;
 use crate::config::NetworkConfig;
-use crate::nft::{ElementKey, Plan, Table};
+use crate::nft::{ElementKey, Plan, Table, forget_udp};
 use crate::ports::{PortConflict, Reservations};
 use crate::rules::ServiceRules;
 
@@ -104,6 +104,11 @@ impl Services {
         stale.iter().try_for_each(|key| self.remove(key))
     }
 
+    /// Whether a service has backends in the kernel.
+    pub(crate) fn has_backends(&self, key: &str) -> bool {
+        self.programmed.get(key).is_some_and(|plan| !plan.chains.is_empty())
+    }
+
     /// Notes a pod, so that it can reach itself through a service.
     pub(crate) fn add_pod(&mut self, address: Ipv4Addr) -> Result<(), NetworkError> {
         if self.pods.insert(address) {
@@ -134,8 +139,24 @@ impl Services {
         for (other, left) in robbed {
             self.note(&other, left);
         }
+        self.forget_datagrams(key, &plan);
         self.note(key, plan);
         Ok(())
+    }
+
+    /// Has the kernel forget who was led to UDP backends that are gone: they would be led there as long as they send.
+    fn forget_datagrams(&self, key: &str, plan: &Plan) {
+        let mut gone = self.programmed.get(key).map(Plan::datagram_backends).unwrap_or_default();
+        let stays = plan.datagram_backends();
+        gone.retain(|backend| !stays.contains(backend));
+        if gone.is_empty() {
+            return;
+        }
+        match forget_udp(&gone) {
+            Ok(0) => {}
+            Ok(forgotten) => tracing::debug!(service = key, forgotten, "clients of UDP endpoints that are gone"),
+            Err(error) => tracing::warn!(service = key, %error, "UDP clients may be led to endpoints that are gone"),
+        }
     }
 
     /// What other services keep when `plan` takes elements from them. An address or port that changes hands belongs to

@@ -109,7 +109,7 @@ impl Parts {
         let (pods, watching) = Shared::new(Api::all(client.clone()), slim, self.stop.clone());
         self.spawn("cache of pods", watching.map(Ok::<(), Infallible>));
         let (asking, role, node) = (client.clone(), Role::Follower, facts.name.clone());
-        let proxying = Proxying { client: asking, network: network.clone(), pods, role, node };
+        let proxying = Proxying { client: asking, sleeper: None, network: network.clone(), pods, role, node };
         self.spawn("service proxy", shipway_network::proxy(proxying, self.stop.clone()));
         let (asking, own, stop) = (client.clone(), facts.name.clone(), self.stop.clone());
         let overlay = async move { shipway_network::overlay(asking, overlay, &own, false, stop).await };

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, CNAME, PTR, SOA, SRV};
+use hickory_proto::rr::rdata::{A, CNAME, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use super::zone::{Meaning, Target, Zone};
@@ -158,6 +158,9 @@ impl Reply {
                 }
             }
             (Meaning::Targets(targets), RecordType::SRV | RecordType::ANY) => self.add_targets(zone, name, targets),
+            (Meaning::Text(text), RecordType::TXT | RecordType::ANY) => {
+                self.add(name, RData::TXT(TXT::new(vec![text.to_owned()])));
+            }
             (Meaning::Names(names), RecordType::PTR | RecordType::ANY) => {
                 for full in names.iter().filter_map(|short| full_name(zone, short)) {
                     self.add(name, RData::PTR(PTR(full)));

@@ -5,6 +5,7 @@
 //! that is told to fail, or is closed.
 
 mod answer;
+mod cache;
 mod forward;
 mod zone;
 
@@ -26,6 +27,7 @@ pub use zone::{EndpointRecord, PortRecord, ServiceRecords, Zone};
 
 use crate::NetworkError;
 use answer::{Outcome, Transport, answer};
+use cache::Cache;
 use forward::Forwarder;
 
 /// Questions that may wait for a resolver at once.
@@ -34,6 +36,8 @@ const MOST_FORWARDS: usize = 512;
 const MOST_CONNECTIONS: usize = 128;
 /// A TCP connection with nothing to say is closed after this time.
 const IDLE: Duration = Duration::from_secs(10);
+/// Every asker takes answers of this size (RFC 1035, section 4.2.1).
+const SAFE_DATAGRAM: usize = 512;
 /// Longer questions are cut, and then malformed.
 const LONGEST_QUESTION: usize = 4096;
 
@@ -44,6 +48,8 @@ pub struct Counters {
     pub malformed: AtomicU64,
     /// Questions answered from memory.
     pub answered: AtomicU64,
+    /// Questions answered with what a resolver said before.
+    pub remembered: AtomicU64,
     /// Questions passed to the host's resolvers.
     pub forwarded: AtomicU64,
     /// Questions and connections refused because too many were waiting, and answers that could not be sent.
@@ -62,6 +68,7 @@ pub struct Server {
 struct Shared {
     zone: Arc<Zone>,
     forwarder: Forwarder,
+    cache: Cache,
     forwards: Semaphore,
     counters: Arc<Counters>,
 }
@@ -82,7 +89,13 @@ impl Server {
         let tcp = TcpListener::bind(address).await.map_err(failed)?;
         let udp = UdpSocket::bind(tcp.local_addr().map_err(failed)?).await.map_err(failed)?;
         let forwards = Semaphore::new(MOST_FORWARDS);
-        let shared = Shared { zone, forwarder: Forwarder::new(own, host), forwards, counters: Arc::default() };
+        let shared = Shared {
+            zone,
+            forwarder: Forwarder::new(own, host),
+            cache: Cache::default(),
+            forwards,
+            counters: Arc::default(),
+        };
         Ok(Self { udp, tcp, shared: Arc::new(shared) })
     }
 
@@ -198,14 +211,24 @@ async fn read_question(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
 
 impl Shared {
     async fn forward(&self, forward: answer::Forward, transport: Transport) -> Vec<u8> {
+        if let Some(answer) = self.cache.get(&forward.question).filter(|answer| fits(answer, transport)) {
+            count(&self.counters.remembered);
+            return forward.finish(Some(answer));
+        }
         let Ok(_permit) = self.forwards.try_acquire() else {
             count(&self.counters.dropped);
             return forward.refuse();
         };
         count(&self.counters.forwarded);
         let answer = self.forwarder.ask(&forward.question, transport).await;
+        answer.iter().for_each(|answer| self.cache.put(&forward.question, answer));
         forward.finish(answer)
     }
+}
+
+/// Whether an answer that came over TCP may go out over UDP.
+fn fits(answer: &[u8], transport: Transport) -> bool {
+    transport == Transport::Tcp || answer.len() <= SAFE_DATAGRAM
 }
 
 #[cfg(test)]

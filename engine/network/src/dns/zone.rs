@@ -9,6 +9,9 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::config::{NetworkConfig, Subnet, contains};
 use crate::rules::Protocol;
 
+/// The version of the rules for names that we keep to: <https://github.com/kubernetes/dns/blob/master/docs/specification.md>
+const VERSION: &str = "1.1.0";
+
 /// A named port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortRecord {
@@ -71,6 +74,8 @@ pub(super) enum Meaning {
     Alias(String),
     /// An address's names, without the cluster domain.
     Names(Vec<String>),
+    /// A text.
+    Text(&'static str),
     /// The name exists and has no records.
     Nothing,
     /// There is no such name.
@@ -91,7 +96,7 @@ pub struct Zone {
 struct Table {
     /// By namespace, then name.
     services: BTreeMap<String, HashMap<String, ServiceRecords>>,
-    /// The names of service addresses and of endpoints with a host name.
+    /// The names of service addresses and of endpoints of headless services.
     names: HashMap<Ipv4Addr, Vec<String>>,
 }
 
@@ -151,6 +156,7 @@ impl Zone {
             return Meaning::Elsewhere;
         }
         match ours {
+            ["dns-version"] => Meaning::Text(VERSION),
             [] | ["svc" | "pod"] | [_, "pod"] => Meaning::Nothing,
             [.., "svc"] => self.read().meaning_below_services(&ours[..ours.len() - 1]),
             [address, _, "pod"] => {
@@ -259,8 +265,8 @@ impl ServiceRecords {
 fn names_of(namespace: &str, name: &str, records: &ServiceRecords) -> Vec<(Ipv4Addr, String)> {
     let base = format!("{name}.{namespace}.svc");
     let own = records.cluster_address.map(|address| (address, base.clone()));
-    let named = records.endpoints.iter().filter(|endpoint| endpoint.hostname.is_some());
-    own.into_iter().chain(named.map(|endpoint| (endpoint.address, format!("{}.{base}", endpoint.label())))).collect()
+    let peers = records.endpoints.iter().map(|endpoint| (endpoint.address, format!("{}.{base}", endpoint.label())));
+    own.into_iter().chain(peers).collect()
 }
 
 fn distinct(addresses: impl Iterator<Item = Ipv4Addr>) -> Vec<Ipv4Addr> {
@@ -334,6 +340,7 @@ pub(super) mod tests {
         for missing in ["x.default.svc", "web.x.svc", "a.b.web.default.svc", "x", "a.web.default.svc", "a.b.pod"] {
             assert_eq!(of(missing), Meaning::Missing, "{missing}");
         }
+        assert_eq!(of("dns-version"), Meaning::Text("1.1.0"));
         assert_eq!(meaning(&zone, "cluster.local"), Meaning::Nothing);
         assert_eq!(meaning(&zone, "example.com"), Meaning::Elsewhere);
         assert_eq!(meaning(&zone, "local"), Meaning::Elsewhere);
@@ -358,6 +365,7 @@ pub(super) mod tests {
         let back = |name: &str| meaning(&zone, &format!("{name}.in-addr.arpa"));
         assert_eq!(back("20.128.73.10"), Meaning::Names(vec!["web.default.svc".to_owned()]));
         assert_eq!(back("2.0.73.10"), Meaning::Names(vec!["db-0.db.default.svc".to_owned()]));
+        assert_eq!(back("3.0.73.10"), Meaning::Names(vec!["10-73-0-3.db.default.svc".to_owned()]));
         assert_eq!(back("9.0.73.10"), Meaning::Missing);
         assert_eq!(back("1.1.1.1"), Meaning::Elsewhere);
         zone.remove("default", "web");

@@ -44,6 +44,11 @@ impl<'a> Attributes<'a> {
         self.close(start);
     }
 
+    /// Attributes inside an attribute, as they were read.
+    pub(crate) fn nest_bytes(&mut self, kind: u16, value: &[u8]) {
+        self.bytes(kind | NESTED, value);
+    }
+
     fn open(&mut self, kind: u16) -> usize {
         let start = self.out.len();
         self.out.extend_from_slice(&[0; 2]);

@@ -4,13 +4,15 @@ use super::attribute::{Attributes, pad};
 
 /// `NFNL_SUBSYS_NFTABLES`.
 const SUBSYSTEM: u16 = 10;
+/// `NFNL_SUBSYS_CTNETLINK`.
+const CONNECTIONS: u16 = 1;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 /// `NFPROTO_IPV4`: the family of everything we make.
 const FAMILY: u8 = 2;
 
 pub(crate) const REQUEST: u16 = 0x1;
-const ACK: u16 = 0x4;
+pub(crate) const ACK: u16 = 0x4;
 pub(crate) const DUMP: u16 = 0x300;
 pub(crate) const CREATE: u16 = 0x400;
 pub(crate) const APPEND: u16 = 0x800;
@@ -32,6 +34,7 @@ pub(crate) enum Kind {
     NewRule = 6,
     DeleteRule = 8,
     NewSet = 9,
+    GetSet = 10,
     DeleteSet = 11,
     NewElement = 12,
     GetElement = 13,
@@ -47,6 +50,20 @@ pub(crate) fn message(
     build: impl FnOnce(&mut Attributes<'_>),
 ) {
     let start = header(out, SUBSYSTEM << 8 | kind as u16, flags, sequence, FAMILY, 0);
+    build(&mut Attributes::new(out));
+    close(out, start);
+}
+
+/// Appends one message of the subsystem that tracks connections.
+pub(crate) fn tracked(out: &mut Vec<u8>, kind: u16, flags: u16, build: impl FnOnce(&mut Attributes<'_>)) {
+    let start = header(out, CONNECTIONS << 8 | kind, flags, 1, FAMILY, 0);
+    build(&mut Attributes::new(out));
+    close(out, start);
+}
+
+/// Appends one message of the subsystem that holds packets, about the queue of that number.
+pub(crate) fn queued(out: &mut Vec<u8>, kind: u16, flags: u16, queue: u16, build: impl FnOnce(&mut Attributes<'_>)) {
+    let start = header(out, kind, flags, 1, 0, queue);
     build(&mut Attributes::new(out));
     close(out, start);
 }

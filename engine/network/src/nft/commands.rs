@@ -12,6 +12,12 @@ const ANONYMOUS: u32 = 0x1;
 const CONSTANT: u32 = 0x2;
 const INTERVAL: u32 = 0x4;
 const MAP: u32 = 0x8;
+const TIMEOUT: u32 = 0x10;
+const CHANGED_BY_RULES: u32 = 0x20;
+/// How many clients a service port remembers.
+const MOST_CLIENTS: u32 = 65_536;
+/// How long they are remembered at most: a day, the most that a service can ask for.
+const LONGEST_MEMORY: u64 = 86_400_000;
 /// `NFT_SET_ELEM_INTERVAL_END`: the element is the first that is no longer in.
 const INTERVAL_END: u32 = 0x1;
 const VERDICT: u32 = 0xffff_ff00;
@@ -178,6 +184,58 @@ impl<'a> Commands<'a> {
             }
             message.number(10, id);
         });
+    }
+
+    /// Makes a set whose elements count the packets that were found in it, unless it is there.
+    pub(crate) fn add_counted_set(&mut self, name: &str, key: Key) {
+        let (table, id) = (self.table, self.set_id());
+        let (kind, length) = key.kind_and_length();
+        self.batch.push(Kind::NewSet, CREATE, |message| {
+            message.text(1, table);
+            message.text(2, name);
+            message.number(3, 0);
+            message.number(4, kind);
+            message.number(5, length);
+            message.number(10, id);
+            message.nest(17, |expression| expression.text(1, "counter"));
+        });
+    }
+
+    /// Makes a map from clients' addresses to address and port that rules fill, unless it is there.
+    pub(crate) fn add_affinity(&mut self, name: &str) {
+        let (table, id) = (self.table, self.set_id());
+        self.batch.push(Kind::NewSet, CREATE, |message| {
+            message.text(1, table);
+            message.text(2, name);
+            message.number(3, MAP | TIMEOUT | CHANGED_BY_RULES);
+            message.number(4, TYPE_ADDRESS);
+            message.number(5, 4);
+            message.number(6, TYPE_ADDRESS << 6 | TYPE_PORT);
+            message.number(7, 8);
+            message.nest(9, |description| description.number(1, MOST_CLIENTS));
+            message.number(10, id);
+            message.bytes(11, &LONGEST_MEMORY.to_be_bytes());
+        });
+    }
+
+    /// Makes an unnamed set of addresses with ports; it lives as long as the rule that uses it. Returns the name and the
+    /// id by which a rule of the same batch refers to it.
+    pub(crate) fn add_backends(&mut self, keys: &[Vec<u8>]) -> (String, u32) {
+        let (table, id, name) = (self.table, self.set_id(), "__set%d");
+        self.batch.push(Kind::NewSet, CREATE, |message| {
+            message.text(1, table);
+            message.text(2, name);
+            message.number(3, ANONYMOUS | CONSTANT);
+            message.number(4, TYPE_ADDRESS << 6 | TYPE_PORT);
+            message.number(5, 8);
+            message.number(10, id);
+        });
+        for part in keys.chunks(ELEMENTS_A_MESSAGE) {
+            self.elements(Kind::NewElement, CREATE, name, Some(id), part.len(), |at, element| {
+                element.nest(1, |value| value.bytes(1, &part[at]));
+            });
+        }
+        (name.to_owned(), id)
     }
 
     /// Makes an unnamed map from the numbers 0, 1, ... to address and port; it lives as long as the rule that uses it.

@@ -55,14 +55,16 @@ pub(crate) enum Expression {
     InSet { set: String, id: Option<u32>, register: u32 },
     /// Follows the verdict that the map has for the key at the register.
     Follow { map: &'static str, register: u32 },
-    /// Replaces the key at the register by what the map, made in the same batch, has for it.
-    Translate { map: String, id: u32, from: u32, to: u32 },
+    /// Replaces the key at the register by what the map has for it; one made in the same batch has an id.
+    Translate { map: String, id: Option<u32>, from: u32, to: u32 },
+    /// Puts or renews an element of a map that forgets it after so many seconds.
+    Remember { map: String, key: u32, value: u32, seconds: u32 },
+    /// Takes an element out of a map, if it is there: renewing one would not change its value.
+    Forget { map: String, key: u32 },
     /// Puts bytes into a register.
     Set { register: u32, bytes: Vec<u8> },
     /// A random number below `below`, in the machine's byte order.
     Random { below: u32, register: u32 },
-    /// A number below `below` that is the same for the same four bytes at `from`.
-    Hash { below: u32, from: u32, to: u32 },
     /// New destination: address and port from registers. Without a port the packet keeps its own.
     Destination { address: u32, port: Option<u32> },
     /// New source address from a register.
@@ -75,6 +77,10 @@ pub(crate) enum Expression {
     Unreachable,
     /// Tells the sender that it may not.
     Prohibited,
+    /// Holds the packet until whoever listens at the queue of that number says what becomes of it.
+    Queue(u16),
+    /// The same in the words of an older filter, for kernels that have only that.
+    QueueTarget(u16),
     /// Ends the rule.
     End(Verdict),
 }
@@ -89,11 +95,13 @@ impl Expression {
             Self::Compare { .. } => "cmp",
             Self::Mask { .. } => "bitwise",
             Self::InSet { .. } | Self::Follow { .. } | Self::Translate { .. } => "lookup",
+            Self::Remember { .. } | Self::Forget { .. } => "dynset",
             Self::Set { .. } | Self::End(_) => "immediate",
             Self::Random { .. } => "numgen",
-            Self::Hash { .. } => "hash",
             Self::Destination { .. } | Self::Source { .. } => "nat",
             Self::Masquerade => "masq",
+            Self::Queue(_) => "queue",
+            Self::QueueTarget(_) => "target",
             Self::Reset | Self::Unreachable | Self::Prohibited => "reject",
         }
     }
@@ -137,7 +145,25 @@ impl Expression {
                 data.text(1, map);
                 data.number(2, register(*from));
                 data.number(3, register(*to));
-                data.number(4, *id);
+                if let Some(id) = id {
+                    data.number(4, *id);
+                }
+            }
+            Self::Remember { map, key, value, seconds } => {
+                data.text(1, map);
+                // `NFT_DYNSET_OP_UPDATE`
+                data.number(3, 1);
+                data.number(4, register(*key));
+                data.number(5, register(*value));
+                data.bytes(6, &(u64::from(*seconds) * 1000).to_be_bytes());
+            }
+            Self::Forget { map, key } => {
+                data.text(1, map);
+                // `NFT_DYNSET_OP_DELETE`
+                data.number(3, 2);
+                data.number(4, register(*key));
+                // Not looked at, but a map wants it.
+                data.number(5, register(0));
             }
             Self::Set { register: to, bytes } => {
                 data.number(1, register(*to));
@@ -158,17 +184,20 @@ impl Expression {
                 data.number(2, *below);
                 data.number(3, 1);
             }
-            Self::Hash { below, from, to } => {
-                data.number(1, register(*from));
-                data.number(2, register(*to));
-                data.number(3, 4);
-                data.number(4, *below);
-                data.number(5, 0x5357_5043);
-            }
             Self::Destination { address, port } => encode_nat(1, *address, *port, data),
             Self::Source { address } => encode_nat(0, *address, None, data),
             // `NF_NAT_RANGE_PROTO_RANDOM_FULLY`: two pods' connections to one peer rarely race for one port.
             Self::Masquerade => data.number(1, 1 << 4),
+            Self::Queue(number) => {
+                data.bytes(1, &number.to_be_bytes());
+                data.bytes(2, &1_u16.to_be_bytes());
+            }
+            Self::QueueTarget(number) => {
+                data.text(1, "NFQUEUE");
+                data.number(2, 0);
+                // `struct xt_NFQ_info`, aligned.
+                data.bytes(3, &[&number.to_ne_bytes()[..], &[0; 6]].concat());
+            }
             Self::Reset => data.number(1, 1),
             Self::Unreachable => {
                 data.number(1, 0);
@@ -274,6 +303,16 @@ pub(crate) fn of_known_connections() -> Vec<Expression> {
     vec![
         Expression::Load(Field::State, 0),
         Expression::Mask { register: 0, bits: ESTABLISHED_OR_RELATED.to_ne_bytes() },
+        Expression::Compare { register: 0, equal: false, bytes: vec![0; 4] },
+    ]
+}
+
+/// Steps that go on for the first packet of a connection.
+pub(crate) fn of_new_connections() -> Vec<Expression> {
+    const NEW: u32 = 8;
+    vec![
+        Expression::Load(Field::State, 0),
+        Expression::Mask { register: 0, bits: NEW.to_ne_bytes() },
         Expression::Compare { register: 0, equal: false, bytes: vec![0; 4] },
     ]
 }

@@ -7,16 +7,22 @@ mod attribute;
 mod base;
 mod batch;
 mod commands;
+mod conntrack;
 mod expression;
 mod filter;
+mod held;
 mod plan;
+mod sleepers;
 mod socket;
 mod table;
 
 use std::io;
 
+pub(crate) use conntrack::{forget_udp, has_open};
 pub(crate) use filter::Filter;
-pub(crate) use plan::{ElementKey, Plan};
+pub(crate) use held::{Held, HeldPackets};
+pub(crate) use plan::{ElementKey, Plan, destination, destinations};
+pub(crate) use sleepers::{Care, Entry, Sleepers};
 pub(crate) use table::Table;
 
 use attribute::find_text;

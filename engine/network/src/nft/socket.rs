@@ -11,17 +11,17 @@ use rtnetlink::sys::{Socket, SocketAddr};
 use super::attribute::Attributes;
 use super::batch::{DUMP, Kind, Read, message, messages};
 
-const NETLINK_NETFILTER: isize = 12;
+pub(crate) const NETLINK_NETFILTER: isize = 12;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 /// The dump saw a change of the rules while it was read.
 const INTERRUPTED: u16 = 0x10;
 /// The kernel sends dumps in parts of at most 32 KiB.
-const RECEIVE: usize = 64 << 10;
+pub(crate) const RECEIVE: usize = 64 << 10;
 /// Room for the largest batch: thousands of backends in one service.
 const SEND: usize = 16 << 20;
 /// A dump that was interrupted is read again, but not for ever.
-const DUMP_ATTEMPTS: usize = 20;
+pub(crate) const DUMP_ATTEMPTS: usize = 20;
 
 /// A socket bound to the network namespace in which it was opened.
 pub(crate) struct FilterSocket {
@@ -75,10 +75,15 @@ impl FilterSocket {
     }
 
     fn dump_once(&mut self, kind: Kind, build: impl Fn(&mut Attributes<'_>)) -> io::Result<Option<Vec<Vec<u8>>>> {
-        self.drain()?;
         let mut request = Vec::new();
         message(&mut request, kind, DUMP, 1, build);
-        self.send(&request)?;
+        self.dump_request(&request)
+    }
+
+    /// The attributes of every entry that the kernel has for a request; none when they changed meanwhile.
+    pub(crate) fn dump_request(&mut self, request: &[u8]) -> io::Result<Option<Vec<Vec<u8>>>> {
+        self.drain()?;
+        self.send(request)?;
         let (mut entries, mut whole) = (Vec::new(), true);
         while let Some(bytes) = self.receive()? {
             for read in messages(&bytes) {
@@ -116,7 +121,7 @@ impl FilterSocket {
 }
 
 /// Asks for larger buffers; the forced form works where we may administer the network, else the plain one must do.
-fn grow(socket: BorrowedFd<'_>) {
+pub(crate) fn grow(socket: BorrowedFd<'_>) {
     let forced = setsockopt(&socket, sockopt::SndBufForce, &SEND).and(setsockopt(&socket, sockopt::RcvBufForce, &SEND));
     if forced.is_err()
         && let Err(error) = setsockopt(&socket, sockopt::SndBuf, &SEND)
@@ -125,7 +130,7 @@ fn grow(socket: BorrowedFd<'_>) {
     }
 }
 
-fn error_of(read: &Read<'_>) -> io::Result<()> {
+pub(crate) fn error_of(read: &Read<'_>) -> io::Result<()> {
     let code = read.body.get(..4).and_then(|bytes| bytes.try_into().ok()).map_or(-libc::EBADMSG, i32::from_ne_bytes);
     if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-code)) }
 }

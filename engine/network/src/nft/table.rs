@@ -9,7 +9,7 @@ use super::attribute::{attributes, find, find_text};
 use super::base::{self, Collection};
 use super::batch::Kind;
 use super::commands::Commands;
-use super::plan::{Plan, Target, change, service_of};
+use super::plan::{Plan, Target, chain_of, change, service_of};
 use super::socket::FilterSocket;
 use crate::NetworkError;
 use crate::config::NetworkConfig;
@@ -145,6 +145,18 @@ impl Table {
                 {
                     let plan = adopted.entry(service.to_owned()).or_default();
                     plan.chains.insert(name.to_owned(), Target::Unknown);
+                }
+            },
+        )?;
+        self.socket.dump(
+            Kind::GetSet,
+            |_| {},
+            |set| {
+                let ours = find_text(set, 1) == Some(&name);
+                if let Some(map) = find_text(set, 2).filter(|_| ours)
+                    && let Some(service) = chain_of(map).and_then(service_of)
+                {
+                    adopted.entry(service.to_owned()).or_default().affinities.insert(map.to_owned());
                 }
             },
         )?;

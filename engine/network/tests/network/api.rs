@@ -36,6 +36,7 @@ pub(crate) struct State {
     watches: Vec<(String, mpsc::UnboundedSender<Value>)>,
     pub(crate) statuses: Vec<Value>,
     pub(crate) events: Vec<Value>,
+    pub(crate) patches: Vec<Value>,
 }
 
 pub(crate) const NODE: &str = "here";
@@ -43,6 +44,7 @@ pub(crate) const SERVICES: &str = "/api/v1/services";
 pub(crate) const PODS: &str = "/api/v1/pods";
 pub(crate) const NAMESPACES: &str = "/api/v1/namespaces";
 pub(crate) const POLICIES: &str = "/apis/networking.k8s.io/v1/networkpolicies";
+pub(crate) const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
 pub(crate) const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 
 impl Api {
@@ -89,6 +91,10 @@ impl Api {
                 state.statuses.push(sent()["status"].clone());
                 json_response(&json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}}))
             }
+            Method::PATCH => {
+                state.patches.push(sent());
+                json_response(&json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}}))
+            }
             _ => {
                 state.events.push(sent());
                 json_response(&sent())
@@ -110,6 +116,10 @@ impl State {
 
     fn watch(&mut self, path: String) -> Answer {
         let (sender, receiver) = mpsc::unbounded_channel::<Value>();
+        // Said again: something may have happened since the list.
+        for (_, object) in self.objects.iter().filter(|(at, _)| *at == path) {
+            sender.send(json!({"type": "MODIFIED", "object": object})).unwrap();
+        }
         self.watches.push((path, sender));
         let lines = stream::unfold(receiver, |mut receiver| async {
             let line = format!("{}\n", receiver.recv().await?);
@@ -128,8 +138,14 @@ fn json_response(value: &Value) -> Response<Answer> {
 pub(crate) fn run(api: &Api, network: &Network, stop: &CancellationToken) -> JoinHandle<Result<(), NetworkError>> {
     let (pods, watching) = Shared::new(kube::Api::all(api.client()), slim, stop.clone());
     tokio::spawn(watching);
-    let with =
-        Proxying { client: api.client(), network: network.clone(), pods, role: Role::Publisher, node: NODE.to_owned() };
+    let with = Proxying {
+        client: api.client(),
+        sleeper: Some(api.client()),
+        network: network.clone(),
+        pods,
+        role: Role::Publisher,
+        node: NODE.to_owned(),
+    };
     tokio::spawn(proxy(with, stop.clone()))
 }
 

@@ -53,9 +53,71 @@ fn a_service_leads_to_every_backend_and_keeps_the_clients_address() {
         assert_eq!(from_host.1, IpAddr::V4(config("0a1b2c", 73).api_address));
 
         let mut sticky = rules("default/web", SERVICE, &[first, second]);
-        sticky.sticky = true;
+        sticky.sticky = Some(1);
+        network.set_service(sticky.clone()).await.unwrap();
+        let met = answers(&client, SERVICE).await;
+        assert_eq!(met.len(), 1);
+        // Another backend changes nothing for whoever is known; one that goes has its clients meet another.
+        let (three, third) = pod(&network, "three").await;
+        three.serve("three", 8080).await;
+        sticky.ports[0].backends.push((third, 8080));
+        network.set_service(sticky.clone()).await.unwrap();
+        assert_eq!(answers(&client, SERVICE).await, met);
+        let gone = if met.contains_key("one") { first } else { second };
+        sticky.ports[0].backends.retain(|(address, _)| *address != gone);
+        network.set_service(sticky.clone()).await.unwrap();
+        let other = answers(&client, SERVICE).await;
+        assert!(other.len() == 1 && other != met, "{other:?}");
+        // After its time a client is as new; a service may also stop to remember.
+        let mut seen = other;
+        for _ in 0..8 {
+            tokio::time::sleep(Duration::from_millis(1100)).await;
+            seen.extend(client.ask(SERVICE, 80).await.map(|(name, _)| (name, 1)));
+        }
+        assert_eq!(seen.len(), 2, "{seen:?}");
+        sticky.sticky = None;
         network.set_service(sticky).await.unwrap();
-        assert_eq!(answers(&client, SERVICE).await.len(), 1);
+        assert_eq!(answers(&client, SERVICE).await.len(), 2);
+    });
+}
+
+#[test]
+fn a_client_of_udp_that_never_pauses_is_led_away_from_an_endpoint_that_is_gone() {
+    lab(|| async {
+        let network = Network::open(config("0a1b2c", 73)).await.unwrap();
+        let (one, first) = pod(&network, "one").await;
+        let (two, second) = pod(&network, "two").await;
+        let (client, _) = pod(&network, "client").await;
+        one.run(|| lab::serve_datagrams("one", 8080)).await;
+        two.run(|| lab::serve_datagrams("two", 8080)).await;
+        let mut names = rules("default/names", SERVICE, &[first]);
+        names.ports[0].protocol = Protocol::Udp;
+        network.set_service(names.clone()).await.unwrap();
+        let socket = client
+            .run(|| {
+                let socket = UdpSocket::bind("0.0.0.0:4000").unwrap();
+                socket.set_read_timeout(Some(SOON)).unwrap();
+                socket.connect((SERVICE, 80)).unwrap();
+                socket
+            })
+            .await;
+        let socket = Arc::new(socket);
+        let asked = || {
+            let socket = socket.clone();
+            client.run(move || {
+                let mut buffer = [0; 16];
+                socket.send(b"?").unwrap();
+                let length = socket.recv(&mut buffer).unwrap();
+                String::from_utf8_lossy(&buffer[..length]).into_owned()
+            })
+        };
+        assert_eq!(asked().await, "one");
+        names.ports[0].backends = vec![(first, 8080), (second, 8080)];
+        network.set_service(names.clone()).await.unwrap();
+        assert_eq!(asked().await, "one", "who is there stays");
+        names.ports[0].backends = vec![(second, 8080)];
+        network.set_service(names).await.unwrap();
+        assert_eq!(asked().await, "two");
     });
 }
 
@@ -385,7 +447,7 @@ fn a_pod_asks_the_clusters_dns() {
         let records = ServiceRecords { cluster_address: Some(SERVICE), ..ServiceRecords::default() };
         network.zone().set("default", "web", records);
         let address = network.config().dns_address;
-        let server = Server::listen(network.zone().clone(), address).await.unwrap();
+        let server = Server::listen(network.zone().clone(), address, None).await.unwrap();
         let stop = CancellationToken::new();
         let running = tokio::spawn(server.run(stop.clone()));
         let answer = one.run(move || lab::resolve(address, "web.default.svc.cluster.local")).await;

@@ -2,7 +2,7 @@
 //! the world outside. The real host's network is never touched.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -59,6 +59,7 @@ pub(crate) fn rules(key: &str, cluster_address: Ipv4Addr, backends: &[Ipv4Addr])
         node_port: None,
         host_port: None,
         backends: backends.iter().map(|address| (*address, 8080)).collect(),
+        outer: None,
     };
     ServiceRules {
         key: key.to_owned(),
@@ -121,6 +122,18 @@ pub(crate) fn serve(name: &'static str, address: SocketAddr) {
             let peer = stream.peer_addr().unwrap().ip();
             // An asker that went away is no failure of the server.
             stream.write_all(format!("{name} {peer}").as_bytes()).ok();
+        }
+    });
+}
+
+/// Answers datagrams in the namespace of the calling thread with `name`.
+pub(crate) fn serve_datagrams(name: &'static str, port: u16) {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((_, asker)) = socket.recv_from(&mut buffer) {
+            // An asker that went away is no failure of the server.
+            socket.send_to(name.as_bytes(), asker).ok();
         }
     });
 }

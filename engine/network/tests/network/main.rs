@@ -7,3 +7,4 @@ mod in_kernel;
 mod lab;
 mod policies;
 mod proxying;
+mod sleeping;

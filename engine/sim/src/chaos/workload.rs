@@ -59,7 +59,8 @@ impl Workload {
         match self.rng.u32(..10) {
             0..4 if kind.rolls() => self.roll(&name),
             0..7 => {
-                let count = self.rng.u64(..=3 * self.nodes as u64 / 2);
+                // A job without pods would never end.
+                let count = self.rng.u64(u64::from(kind == Kind::Job)..=3 * self.nodes as u64 / 2);
                 let Some(field) = kind.count() else { return };
                 self.change(&name, |object| object["spec"][field] = json!(count));
                 observer.excuse(Duration::ZERO);
