@@ -23,7 +23,7 @@ import ssl, sys, urllib.request
 anybody = ssl._create_unverified_context()
 for url in sys.argv[1:]:
     try:
-        urllib.request.urlopen(url, timeout=4, context=anybody).read()
+        urllib.request.urlopen(url, timeout=10, context=anybody).read()
     except Exception as error:
         print(url, error)
 ";

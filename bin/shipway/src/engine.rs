@@ -2,6 +2,8 @@
 //!
 //! They meet only here. Everybody but the API server gets a client over it in process, each with an identity of its own.
 
+mod further;
+
 use std::convert::Infallible;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,14 +18,14 @@ use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use shipway_apiserver::pki::{Authority, FrontProxy, KeyPairPem, NodeCaller, TokenKey};
+use shipway_apiserver::pki::{Authority, FrontProxy, KeyPairPem, TokenKey};
 use shipway_apiserver::{ApiServer, Config, Identity};
 use shipway_container::Runtime;
 use shipway_driver::{Meters, Shared, slim};
 use shipway_network::{Network, Proxying, Role};
 use shipway_node::{Lease, Node, NodeConfig};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +34,6 @@ use crate::down::layout;
 use crate::home::{Home, private_folder};
 use crate::instance::{CLUSTER_DOMAIN, Instance};
 use crate::listings::{is_ready, node_name};
-use crate::nodes;
 use crate::output::one_line;
 use crate::up::READY;
 
@@ -42,8 +43,6 @@ const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
 const TOLERATION_SECONDS: u32 = 2;
 /// How long the node may take to become ready.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How soon a further node is started again that ended by itself.
-const BREATH: Duration = Duration::from_secs(1);
 /// How long the parts may take to end when asked to.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
@@ -169,55 +168,6 @@ impl Engine {
     fn answer(&mut self, listener: TcpListener) {
         let (api, tls, stop) = (self.api.clone(), self.tls.clone(), self.stop.clone());
         self.spawn("API server", async move { api.serve(listener, tls, stop).await });
-    }
-
-    /// Makes the further nodes as they are wanted, now and whenever it is told that something has changed or one ends.
-    async fn keep_nodes(&mut self, told: &mut Signal) {
-        loop {
-            if let Err(error) = self.start_nodes().await {
-                tracing::error!(error = one_line(&error), "not all further nodes are as they should be");
-            }
-            let home = self.home.clone();
-            tokio::select! {
-                Some(()) = told.recv() => {}
-                // Nobody wanted that, or it would not be started again.
-                () = nodes::any_ends(&home) => tokio::time::sleep(BREATH).await,
-            }
-        }
-    }
-
-    async fn start_nodes(&mut self) -> Result<()> {
-        let any = nodes::any(&self.home)?;
-        if any || self.instance.listen.is_some() {
-            self.open_to_nodes()?;
-        }
-        if !any {
-            return Ok(());
-        }
-        let network = self.instance.network(&self.home);
-        if !self.laid {
-            shipway_network::lay_underlay(&network).await.context("cannot lay the network between the nodes")?;
-            let address = self.instance.api_for_nodes(&self.home).context("this home is of an earlier version")?;
-            let listener = TcpListener::bind(address).await;
-            self.answer(listener.context("cannot listen on the network between the nodes")?);
-            self.spawn("DNS for nodes", shipway_network::answer_nodes(self.network.clone(), self.stop.clone()));
-            self.laid = true;
-        }
-        nodes::start_all(&self.home, &network).await
-    }
-
-    /// From here on nodes in other processes are reached and can come.
-    fn open_to_nodes(&mut self) -> Result<()> {
-        if !self.open {
-            let authority = Authority::open(&self.home.path("pki")).context("cannot open the certificate authority")?;
-            self.api.call_nodes(NodeCaller::new(authority)?);
-            let client = self.client(Identity::controller("node-controller"));
-            let (own, network, stop) = (node_name(), self.network.clone(), self.stop.clone());
-            let overlay = async move { shipway_network::overlay(client, network, &own, true, stop).await };
-            self.spawn("overlay", overlay);
-            self.open = true;
-        }
-        Ok(())
     }
 
     fn client(&self, identity: Identity) -> Client {

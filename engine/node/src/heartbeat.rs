@@ -372,9 +372,8 @@ mod tests {
             false => testing::Answer::Echo(json!({"metadata": {"name": "here", "uid": "u"}})),
         });
         let folder = tempfile::tempdir().expect("a folder");
-        let lease = Terms::BY_ITSELF;
-        let leash = Some(Arc::new(Leash::new(folder.path().join("leash"), lease.duration)));
-        let identity = Identity { lease, leash, ..identity(client) };
+        let held = Leash::new(folder.path().join("leash"), Terms::BY_ITSELF.duration);
+        let identity = Identity { lease: Terms::BY_ITSELF, leash: Some(Arc::new(held)), ..identity(client) };
         let (mistaken, stop) = (Notify::new(), CancellationToken::new());
         let beating = beat_on(identity, &mistaken, stop.clone());
         let ended = tokio::time::timeout(Duration::from_mins(1), beating).await;

@@ -30,7 +30,7 @@ use crate::listings::{is_ready, node_name};
 use crate::output::{one_line, write_out};
 
 /// How long the cluster may take to give the certificate, and then to see the node ready.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How soon a node that failed is begun anew.
 const AGAIN: Duration = Duration::from_millis(200);
 

@@ -4,7 +4,6 @@
 
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,8 +20,7 @@ use shipway_apiserver::Identity;
 use shipway_apiserver::pki::Authority;
 use shipway_container::Runtime;
 use shipway_network::NetworkConfig;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe::Receiver;
 
 use super::record::Further;
 use crate::home::{Home, lock_file, private_folder, read_pid};
@@ -47,10 +45,11 @@ pub(crate) fn pid(node: &Further) -> Result<Option<i32>> {
     Ok(read_pid(&mut file).parse().ok())
 }
 
-/// What becomes readable when the machine ends; none where it does not run.
-pub(crate) fn handle(node: &Further) -> Option<AsyncFd<OwnedFd>> {
+/// What becomes readable when the machine ends; none where it does not run. Nothing is ever read: of the runtime's types a pipe is
+/// the one that only waits.
+pub(crate) fn handle(node: &Further) -> Option<Receiver> {
     let pid = pid(node).ok().flatten().and_then(Pid::from_raw)?;
-    AsyncFd::with_interest(pidfd_open(pid, PidfdFlags::NONBLOCK).ok()?, Interest::READABLE).ok()
+    Receiver::from_owned_fd_unchecked(pidfd_open(pid, PidfdFlags::NONBLOCK).ok()?).ok()
 }
 
 /// Makes the machine run and its link be as it is wanted.

@@ -31,7 +31,7 @@ use crate::listings::{is_ready, node_name};
 use crate::output::{print_list, write_out};
 
 /// How long a node may take to become ready.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// `shipway node ...`.
 pub(crate) async fn node(home: &Home, command: NodeCommand) -> Result<()> {
@@ -100,7 +100,7 @@ pub(crate) fn fill(home: &Home, count: u8) -> Result<Vec<String>> {
             }
         }
     }
-    Ok(record::all(home)?.into_iter().filter(|node| node.is_wanted()).map(|node| node.name).collect())
+    Ok(record::all(home)?.into_iter().filter(Further::is_wanted).map(|node| node.name).collect())
 }
 
 fn add(home: &Home, name: &str) -> Result<()> {
@@ -213,11 +213,10 @@ pub(crate) async fn start_all(home: &Home, network: &NetworkConfig) -> Result<()
 pub(crate) async fn any_ends(home: &Home) {
     let nodes = record::all(home).inspect_err(|error| tracing::warn!(%error, "nobody looks after further nodes"));
     let ends: Vec<_> = nodes.unwrap_or_default().iter().filter_map(machine::handle).collect();
-    let ending = ends.iter().map(|machine| machine.readable().boxed());
-    match ends.is_empty() {
-        true => std::future::pending().await,
-        false => drop(select_all(ending).await),
+    if ends.is_empty() {
+        return std::future::pending().await;
     }
+    drop(select_all(ends.iter().map(|machine| machine.readable().boxed())).await);
 }
 
 /// Ends all further nodes; they are remembered.
