@@ -367,9 +367,12 @@ mod tests {
     /// Whether a node by itself goes on when the API is away between these seconds.
     async fn stays(away: std::ops::Range<u64>) -> bool {
         let begun = Instant::now();
-        let (client, _) = testing::api(move |_| match away.contains(&begun.elapsed().as_secs()) {
-            true => testing::Answer::NotFound,
-            false => testing::Answer::Echo(json!({"metadata": {"name": "here", "uid": "u"}})),
+        let (client, _) = testing::api(move |_| {
+            if away.contains(&begun.elapsed().as_secs()) {
+                testing::Answer::NotFound
+            } else {
+                testing::Answer::Echo(json!({"metadata": {"name": "here", "uid": "u"}}))
+            }
         });
         let folder = tempfile::tempdir().expect("a folder");
         let held = Leash::new(folder.path().join("leash"), Terms::BY_ITSELF.duration);
