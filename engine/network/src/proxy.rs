@@ -229,7 +229,7 @@ impl Proxy {
             Vec::new()
         };
         self.publish(&service, &wanted, &conflicts).await?;
-        Ok(self.complain(key, about("Service", &*service), conflicts))
+        Ok(self.complain(key, &about("Service", &*service), conflicts))
     }
 
     /// Ports of the host that a pod asks for.
@@ -241,15 +241,15 @@ impl Proxy {
             return Ok(None);
         };
         let conflicts = self.network.set_service(rules).await?;
-        Ok(self.complain(key, about("Pod", &*pod), conflicts))
+        Ok(self.complain(key, &about("Pod", &*pod), conflicts))
     }
 
     /// Tells of ports that were not to be had; says when to try again.
-    fn complain(&self, key: &str, about: ObjectReference, conflicts: Vec<PortConflict>) -> Option<Duration> {
+    fn complain(&self, key: &str, about: &ObjectReference, conflicts: Vec<PortConflict>) -> Option<Duration> {
         let retry = (!conflicts.is_empty()).then_some(PORT_RETRY);
         if self.settle(key, conflicts.clone()) {
             for conflict in conflicts {
-                self.recorder.event(&about, EventKind::Warning, "PortInUse", &conflict.to_string());
+                self.recorder.event(about, EventKind::Warning, "PortInUse", &conflict.to_string());
             }
         }
         retry

@@ -5,6 +5,7 @@ mod check;
 mod names;
 mod policies;
 mod services;
+mod sleep;
 
 use anyhow::{Context, Result, ensure};
 use shipway_tests::{Image, Instance};
@@ -12,7 +13,7 @@ use shipway_tests::{Image, Instance};
 use check::Check;
 
 /// Every group: what is applied before it, and what must then be so.
-const GROUPS: [(&str, &str, &[Check]); 10] = [
+const GROUPS: [(&str, &str, &[Check]); 11] = [
     ("services", services::OBJECTS, services::CHECKS),
     ("names", names::OBJECTS, names::CHECKS),
     ("without a policy", policies::PEERS, policies::OPEN),
@@ -23,6 +24,7 @@ const GROUPS: [(&str, &str, &[Check]); 10] = [
     ("egress", policies::LEAVING, policies::LET_OUT),
     ("local traffic", services::LOCAL, services::STAYS),
     ("pods that end", services::ENDING, services::GONE),
+    ("sleep", sleep::OBJECTS, sleep::CHECKS),
 ];
 
 /// Makes a small client in a pod: fetches an address with the C library's resolver, for three seconds at most.

@@ -221,7 +221,9 @@ impl Shared {
         };
         count(&self.counters.forwarded);
         let answer = self.forwarder.ask(&forward.question, transport).await;
-        answer.iter().for_each(|answer| self.cache.put(&forward.question, answer));
+        if let Some(answer) = &answer {
+            self.cache.put(&forward.question, answer);
+        }
         forward.finish(answer)
     }
 }

@@ -260,13 +260,11 @@ fn alternatives_of_ports(ports: &Ports) -> usize {
 fn of_peers(commands: &mut Commands<'_>, direction: Direction, peers: &Peers, at: usize) -> Vec<Expression> {
     let Peers::Some { sets, blocks } = peers else { return Vec::new() };
     let load = Expression::Load(direction.peer(), 0);
-    match sets.get(at) {
-        Some(set) => vec![load, in_set(&set_name(*set))],
-        None => {
-            let (set, id) = commands.add_ranges(Key::Address, blocks);
-            vec![load, Expression::InSet { set, id: Some(id), register: 0 }]
-        }
+    if let Some(set) = sets.get(at) {
+        return vec![load, in_set(&set_name(*set))];
     }
+    let (set, id) = commands.add_ranges(Key::Address, blocks);
+    vec![load, Expression::InSet { set, id: Some(id), register: 0 }]
 }
 
 fn of_ports(commands: &mut Commands<'_>, ports: &Ports, at: usize) -> Vec<Expression> {

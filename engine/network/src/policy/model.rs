@@ -194,7 +194,9 @@ impl Model {
         if old == policy {
             return;
         }
-        policy.iter().for_each(|policy| self.acquire_sets(policy));
+        if let Some(policy) = &policy {
+            self.acquire_sets(policy);
+        }
         let all = self.policies.entry(namespace.clone()).or_default();
         match policy {
             Some(policy) => all.insert(name.clone(), policy),
@@ -204,7 +206,9 @@ impl Model {
             self.policies.remove(namespace);
         }
         self.refresh_namespace(namespace);
-        old.iter().for_each(|policy| self.release_sets(policy));
+        if let Some(old) = &old {
+            self.release_sets(old);
+        }
     }
 
     /// Sets or removes a namespace's labels.
@@ -307,7 +311,9 @@ impl Model {
         for direction in [Direction::Ingress, Direction::Egress] {
             self.set_lead(direction, address, chains.get(&direction).copied());
         }
-        old_chains.into_values().for_each(|chain| self.release_chain(chain));
+        for chain in old_chains.into_values() {
+            self.release_chain(chain);
+        }
     }
 
     /// In which sets a pod is, and as what.
@@ -385,7 +391,9 @@ impl Model {
             }
         }
         numbers.retain(|_, ranges| !ranges.is_empty());
-        numbers.values_mut().for_each(|ranges| *ranges = united(std::mem::take(ranges)));
+        for ranges in numbers.values_mut() {
+            *ranges = united(std::mem::take(ranges));
+        }
         pairs.sort_unstable();
         pairs.dedup();
         let mut all = Vec::new();
@@ -422,7 +430,9 @@ impl Model {
         let Some(set) = self.sets.get(&id) else { return };
         let those = self.pods.iter().filter(|(key, pod)| self.is_among(&set.who, &key.0, &pod.facts));
         let keys: Vec<Key> = those.map(|(key, _)| key.clone()).collect();
-        keys.iter().for_each(|key| self.refresh(key));
+        for key in &keys {
+            self.refresh(key);
+        }
     }
 
     fn release_sets(&mut self, policy: &Policy) {

@@ -86,7 +86,9 @@ pub(crate) async fn enforce(
         let arriving = async {
             while let Some(uid) = arrivals.recv().await {
                 let pod = enforcer.pods.find(|pod| pod.metadata.uid.as_deref() == Some(&uid));
-                pod.iter().for_each(|pod| queue.add(Subject::Pod(key_of(&**pod))));
+                if let Some(pod) = pod {
+                    queue.add(Subject::Pod(key_of(&*pod)));
+                }
             }
         };
         // One at a time: the kernel takes changes one after the other anyway.

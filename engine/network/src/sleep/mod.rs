@@ -74,8 +74,8 @@ pub(crate) async fn watch_over(client: Client, network: Network, stop: Cancellat
     let (deployments, sets) = (deployments.store(), sets.store());
     let (touched, mut changes) = tokio::sync::watch::channel(());
     let (services, three) = {
-        let changed = move |_: &Change<Service>| touched.send_modify(|()| ());
-        cached(Api::<Service>::all(client.clone()), watcher::Config::default(), stop.clone(), changed)
+        let told = move |_: &Change<Service>| touched.send_modify(|()| ());
+        cached(Api::<Service>::all(client.clone()), watcher::Config::default(), stop.clone(), told)
     };
     let table = Sleepers::new(network.config())?;
     let mut backends = network.services_changed();
@@ -93,7 +93,7 @@ pub(crate) async fn watch_over(client: Client, network: Network, stop: Cancellat
         if known.0.is_err() || known.1.is_err() || known.2.is_err() {
             return Ok(());
         }
-        if !all.anybody() {
+        if all.candidates().is_empty() {
             all.table.delete()?;
         }
         let queue = all.queue.clone();
@@ -115,7 +115,7 @@ pub(crate) async fn watch_over(client: Client, network: Network, stop: Cancellat
                     Ok(packets) => all.take(packets).await,
                     Err(error) => return Err(NetworkError::kernel("read held packets")(error)),
                 },
-                Ok(()) = changes.changed() => all.all.keys().for_each(|id| queue.add(id.clone())),
+                Ok(()) = changes.changed() => all.candidates().into_iter().for_each(|id| queue.add(id)),
                 Ok(()) = backends.changed() => all.waking().for_each(|id| queue.add(id.clone())),
             }
         }
@@ -147,10 +147,13 @@ impl Dormitory {
         }
     }
 
-    /// Whether any workload may sleep or sleeps.
-    fn anybody(&self) -> bool {
-        self.deployments.state().iter().any(|it| Workload::of_deployment(it).is_some())
-            || self.sets.state().iter().any(|it| Workload::of_stateful_set(it).is_some())
+    /// The workloads that may sleep or sleep.
+    fn candidates(&self) -> Vec<Id> {
+        let deployments = self.deployments.state().into_iter();
+        let deployments = deployments.filter(|it| Workload::of_deployment(it).is_some());
+        let sets = self.sets.state().into_iter().filter(|it| Workload::of_stateful_set(it).is_some());
+        let deployments = deployments.map(|it| id(Kind::Deployment, &*it));
+        deployments.chain(sets.map(|it| id(Kind::StatefulSet, &*it))).collect()
     }
 
     fn waking(&self) -> impl Iterator<Item = &Id> {
@@ -247,7 +250,7 @@ impl Dormitory {
         }
         let idle = sleeping.since.map_or(Duration::ZERO, |since| now - since);
         if idle < after {
-            return Ok(Some((after / LOOKS).min(after - idle).max(Duration::from_millis(250))));
+            return Ok(Some((after / LOOKS).min(after.saturating_sub(idle)).max(Duration::from_millis(250))));
         }
         if has_open(&keys).map_err(NetworkError::kernel("list connections"))? {
             sleeping.since = Some(now);
