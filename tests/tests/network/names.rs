@@ -2,7 +2,7 @@
 
 use crate::check::{Check, inside};
 
-pub(crate) const OBJECTS: &str = r#"
+pub(crate) const OBJECTS: &str = r"
 apiVersion: v1
 kind: Service
 metadata: {name: peers}
@@ -22,7 +22,7 @@ apiVersion: v1
 kind: Service
 metadata: {name: there, namespace: away}
 spec: {selector: {app: there}, ports: [{port: 80}]}
-"#;
+";
 
 pub(crate) const CHECKS: &[Check] = &[
     inside("a service has a name in its namespace", "client", "nslookup web.default.svc.cluster.local").says("Address"),

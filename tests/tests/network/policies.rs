@@ -14,12 +14,12 @@ spec:
 pub(crate) const OPEN: &[Check] =
     &[inside("where no policy is, everybody is heard", "away/client", "fetch http://web.default").says("web-")];
 
-pub(crate) const CLOSED: &str = r#"
+pub(crate) const CLOSED: &str = r"
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: closed}
 spec: {podSelector: {matchLabels: {role: web}}, policyTypes: [Ingress]}
-"#;
+";
 
 pub(crate) const SHUT: &[Check] = &[
     inside("default deny shuts out other namespaces", "away/client", "fetch http://web.default").fails(),
@@ -34,7 +34,7 @@ pub(crate) const SHUT: &[Check] = &[
     inside("a pod reaches itself whatever the policies", "web-0", "fetch http://web-0:8080").says("web-0"),
 ];
 
-pub(crate) const CHOSEN: &str = r#"
+pub(crate) const CHOSEN: &str = r"
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: chosen}
@@ -42,7 +42,7 @@ spec:
   podSelector: {matchLabels: {role: web}}
   ingress:
   - from: [{namespaceSelector: {matchLabels: {team: away}}, podSelector: {matchLabels: {role: client}}}]
-"#;
+";
 
 pub(crate) const LET_IN: &[Check] = &[
     inside("a peer is let in that is chosen by namespace and labels", "away/client", "fetch http://web.default")
@@ -56,7 +56,7 @@ pub(crate) const LET_IN: &[Check] = &[
     inside("a peer that has the label again is let in", "away/client", "fetch http://web.default").says("web-"),
 ];
 
-pub(crate) const PORTS: &str = r#"
+pub(crate) const PORTS: &str = r"
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: chosen}
@@ -65,7 +65,7 @@ spec:
   ingress:
   - from: [{podSelector: {}}]
     ports: [{port: http}, {port: 9000, endPort: 9100}]
-"#;
+";
 
 pub(crate) const AT_PORTS: &[Check] = &[
     inside("a named port is open", "client", "fetch http://web").says("web-"),
@@ -81,19 +81,19 @@ pub(crate) const AT_PORTS: &[Check] = &[
     inside("the peer of before is shut out", "away/client", "fetch http://web.default").fails(),
 ];
 
-pub(crate) const BLOCKS: &str = r#"
+pub(crate) const BLOCKS: &str = r"
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: chosen}
 spec:
   podSelector: {matchLabels: {role: web}}
   ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: [203.0.113.0/24]}}]}]
-"#;
+";
 
 pub(crate) const BY_ADDRESS: &[Check] =
     &[inside("a block of addresses lets in whoever has one", "away/client", "fetch http://web.default").says("web-")];
 
-pub(crate) const LEAVING: &str = r#"
+pub(crate) const LEAVING: &str = r"
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: leaving, namespace: away}
@@ -105,7 +105,7 @@ spec:
     ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]
   - to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: default}}, podSelector: {matchLabels: {app: web}}}]
     ports: [{port: 8080}]
-"#;
+";
 
 pub(crate) const LET_OUT: &[Check] = &[
     inside("what a policy lets out is heard", "away/client", "fetch http://web.default").says("web-"),

@@ -100,7 +100,7 @@ pub(crate) const CHECKS: &[Check] = &[
 ];
 
 /// All pods are on this node; an endpoint that somebody wrote is on another.
-pub(crate) const LOCAL: &str = r#"
+pub(crate) const LOCAL: &str = r"
 apiVersion: v1
 kind: Service
 metadata: {name: near}
@@ -122,7 +122,7 @@ metadata: {name: far-0, labels: {kubernetes.io/service-name: far}}
 addressType: IPv4
 ports: [{port: 8080}]
 endpoints: [{addresses: [10.254.0.1], nodeName: another, conditions: {ready: true}}]
-"#;
+";
 
 pub(crate) const STAYS: &[Check] = &[
     inside("traffic that stays on the node finds pods of the node", "client", "fetch http://near").says("web-"),
