@@ -14,7 +14,7 @@ use shipway_network::{Network, NetworkConfig, lay_underlay, plug};
 use shipway_tests::{Held, Instance, Residue, Signal, command_line, free_port, get, kill, pids, wait_for};
 
 /// How long nodes and pods may take to be as they should be where no promise is about that.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// By when the pods of a lost node run elsewhere.
 const REPLACED: Duration = Duration::from_secs(10);
 /// Asks each of its arguments and tells of those that do not answer.
@@ -232,8 +232,8 @@ fn three_nodes_come_up_and_a_pod_reaches_every_other_one_wherever_it_runs() -> R
     let node_port = u16::try_from(node_port.context("no node port")?)?;
     for node in &nodes {
         let addresses = node["status"]["addresses"].as_array().into_iter().flatten();
-        let internal = addresses.filter(|it| it["type"] == "InternalIP").map(|it| text(&it["address"]));
-        let address = internal.last().context("a node without an address")?;
+        let mut internal = addresses.filter(|it| it["type"] == "InternalIP").map(|it| text(&it["address"]));
+        let address = internal.next_back().context("a node without an address")?;
         let place = SocketAddr::new(address.parse()?, node_port);
         // As often as there are pods: each node sends to those of others too.
         for _ in 0..6 {

@@ -73,10 +73,11 @@ pub fn proxy(with: Proxying, stop: CancellationToken) -> impl Future<Output = Re
 
 /// Lets workloads sleep and wakes them, where this is the node that does.
 async fn watch_over(sleeper: Option<Client>, network: Network, stop: CancellationToken) -> Result<(), NetworkError> {
-    match sleeper {
-        Some(client) => sleep::watch_over(client, network, stop).await,
-        None => Ok(stop.cancelled().await),
+    if let Some(client) = sleeper {
+        return sleep::watch_over(client, network, stop).await;
     }
+    stop.cancelled().await;
+    Ok(())
 }
 
 /// Answers DNS questions of the further nodes of this machine, which cannot ask the host's resolvers themselves.

@@ -42,9 +42,10 @@ impl Kind {
     /// The fields of its status that are as large as what was asked for when all is done.
     pub(crate) fn counts(self) -> &'static [&'static str] {
         match self {
-            Self::Deployment => &["replicas", "readyReplicas", "availableReplicas", "updatedReplicas"],
+            Self::Deployment | Self::StatefulSet => {
+                &["replicas", "readyReplicas", "availableReplicas", "updatedReplicas"]
+            }
             Self::ReplicaSet => &["replicas", "readyReplicas", "availableReplicas"],
-            Self::StatefulSet => &["replicas", "readyReplicas", "availableReplicas", "updatedReplicas"],
             Self::DaemonSet => {
                 &["desiredNumberScheduled", "currentNumberScheduled", "numberReady", "updatedNumberScheduled"]
             }
