@@ -76,6 +76,23 @@ pub(crate) fn same(before: &PodStatus, after: &PodStatus) -> bool {
     own(before) == own(after)
 }
 
+/// Whether the node would write the same, but for how far it is with giving the pod other resources.
+pub(crate) fn same_but_resized(before: &PodStatus, after: &PodStatus) -> bool {
+    let rest = |status: &PodStatus| {
+        let mut rest = status.clone();
+        (rest.observed_generation, rest.resources, rest.allocated_resources) = (None, None, None);
+        let lists = [&mut rest.container_statuses, &mut rest.init_container_statuses];
+        for container in lists.into_iter().flatten().flatten() {
+            (container.resources, container.allocated_resources) = (None, None);
+        }
+        let conditions = rest.conditions.get_or_insert_default();
+        conditions.retain(|condition| !condition.type_.starts_with("PodResize"));
+        conditions.iter_mut().for_each(|condition| condition.observed_generation = None);
+        rest
+    };
+    same(&rest(before), &rest(after))
+}
+
 fn address(pod: &Pod, observed: &Observed, host: IpAddr) -> Option<String> {
     if pod::host_network(pod) {
         let begun = !matches!(observed.stage, Stage::Absent { .. } | Stage::Preparing);

@@ -34,6 +34,8 @@ pub(crate) use attend::attend;
 
 /// How many probe results may wait; probers pause when they do.
 const REPORTS: usize = 64;
+/// News of a resize waits that long: whoever asked for it often reads the pod at once and asks for more.
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// The object as it should be on this machine.
 #[derive(Clone, Debug)]
@@ -220,8 +222,12 @@ impl<M: Machine> Worker<M> {
         if !changed {
             return;
         }
+        let settles = self.published.as_deref().is_some_and(|before| status::same_but_resized(before, &status));
         self.publishing = true;
-        self.spawn(|shared, pod| async move {
+        self.spawn(move |shared, pod| async move {
+            if settles {
+                tokio::time::sleep(SETTLE).await;
+            }
             let written = publish::write_status(&shared.client, &pod, &status).await;
             if let Err(error) = &written {
                 tracing::warn!(pod = pod::name(&pod), %error, "the status was not written, trying again");

@@ -1,5 +1,6 @@
 //! Phases, conditions and container statuses as kubectl shows them.
 
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use serde_json::{Value, json};
 
 use super::*;
@@ -203,4 +204,21 @@ fn the_class_of_a_pod_follows_its_requests_and_limits() {
     let whole = |resources: Value| qos_class(&pod(json!({"resources": resources, "containers": [{"name": "a"}]})));
     assert_eq!(whole(json!({"limits": {"memory": "1Gi"}})), "Burstable");
     assert_eq!(whole(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Guaranteed");
+}
+
+#[test]
+fn news_of_a_resize_is_told_from_all_other_news() {
+    let pod = pod(json!({"containers": [{"name": "a", "image": "i:1"}]}));
+    let at = at();
+    let mut observed = Observed::fresh(&pod, at.1);
+    run(&mut observed, &pod, "a", at);
+    let before = of(&pod, &observed, at);
+    let mut resized = before.clone();
+    resized.observed_generation = Some(2);
+    let condition = json!({"type": "PodResizeInProgress", "status": "True"});
+    resized.conditions.as_mut().expect("conditions").push(serde_json::from_value(condition).expect("a condition"));
+    resized.container_statuses.as_mut().expect("containers")[0].resources = Some(ResourceRequirements::default());
+    assert!(same_but_resized(&before, &resized) && !same(&before, &resized));
+    resized.container_statuses.as_mut().expect("containers")[0].restart_count = 1;
+    assert!(!same_but_resized(&before, &resized));
 }

@@ -15,7 +15,7 @@ use crate::observed::{Container, Happened, Stage, StartFailure};
 use crate::{amount, pod, references, signal, specification};
 
 /// How long a deleted pod waits for the network to lead its clients away.
-const RELEASE: Duration = Duration::from_secs(1);
+const RELEASE: Duration = Duration::from_secs(5);
 /// How long requests under way get before the stop signal.
 const DRAIN: Duration = Duration::from_millis(20);
 
