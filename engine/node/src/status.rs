@@ -87,7 +87,9 @@ pub(crate) fn same_but_resized(before: &PodStatus, after: &PodStatus) -> bool {
         }
         let conditions = rest.conditions.get_or_insert_default();
         conditions.retain(|condition| !condition.type_.starts_with("PodResize"));
-        conditions.iter_mut().for_each(|condition| condition.observed_generation = None);
+        for condition in conditions {
+            condition.observed_generation = None;
+        }
         rest
     };
     same(&rest(before), &rest(after))
