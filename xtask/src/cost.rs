@@ -7,6 +7,7 @@ mod pods;
 mod process;
 mod scheduler;
 mod services;
+mod wake;
 mod wire;
 
 use std::io::{BufRead, BufReader};
@@ -24,6 +25,7 @@ const STARTS: usize = 5;
 const MANY: usize = 30;
 
 /// One promise and what was measured.
+#[derive(Clone)]
 struct Row {
     promise: &'static str,
     bar: f64,
@@ -49,7 +51,7 @@ pub(crate) fn cost(what: &str) -> Result<()> {
             run("cargo", &["run", "--quiet", "--release", "--package", "xtask", "--", "cost", "api"])?;
         }
         "api" => print(&api::measure()?),
-        "node" => print(&node::pods()?),
+        "node" => print(&[node::pods()?, wake::wake()?].concat()),
         other => bail!(
             "cost measures nothing called {other:?}; try `cargo xtask cost`, or it with `api`, `node` or `scheduler`"
         ),

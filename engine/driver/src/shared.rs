@@ -67,7 +67,8 @@ where
         (Self { store, listeners, followers, complete }, watching)
     }
 
-    /// The objects.
+    /// The objects. To wait for them there is [`Shared::is_complete`]: of several tasks that wait until the store itself is ready
+    /// only the last one is woken.
     pub fn store(&self) -> Store<K> {
         self.store.clone()
     }

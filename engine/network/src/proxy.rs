@@ -113,17 +113,17 @@ async fn serve(
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let recorder = Recorder::new(client.clone(), COMPONENT, host.trim());
     let refused = Mutex::default();
-    let (known_pods, pods_store) = (pods.store(), pods.store());
+    let known = pods.store();
     let proxy =
-        Arc::new(Proxy { client, network, node, role, services, slices, pods: pods_store, queue, recorder, refused });
+        Arc::new(Proxy { client, network, node, role, services, slices, pods: known, queue, recorder, refused });
     let work = async {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             known = async {
                 let Proxy { services, .. } = &*proxy;
-                tokio::join!(services.wait_until_ready(), known_slices.wait_until_ready(), known_pods.wait_until_ready())
+                tokio::join!(services.wait_until_ready(), known_slices.wait_until_ready(), pods.is_complete())
             } => {
-                if known.0.is_err() || known.1.is_err() || known.2.is_err() {
+                if known.0.is_err() || known.1.is_err() {
                     return Ok(());
                 }
             }

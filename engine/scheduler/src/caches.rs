@@ -74,7 +74,8 @@ impl Caches {
     /// Returns when all nodes and pods are known: a choice before that could give away what is taken.
     pub(crate) async fn know_cluster(&mut self, pods: &Shared<Pod>) {
         self.watch::<Node>(State::node_changed).await;
-        load(&self.hub, &pods.store(), State::pod_changed).await;
+        // Of a cache that others wait for as well; its listeners have heard of all by then.
+        pods.is_complete().await;
     }
 
     /// Returns when all is known that the choice for the pod depends on.

@@ -66,16 +66,14 @@ pub(crate) async fn enforce(
         cached(Api::<Namespace>::all(client), watcher::Config::default(), stop.clone(), changed)
     };
     let state = State { model: Model::default(), filter: Filter::new(network.config())? };
-    let pods_known = pods.store();
     let enforcer = Arc::new(Enforcer { network, policies, namespaces, pods: pods.store(), state: Mutex::new(state) });
     let work = async {
         let Enforcer { policies, namespaces, .. } = &*enforcer;
-        let known = async {
-            tokio::join!(policies.wait_until_ready(), namespaces.wait_until_ready(), pods_known.wait_until_ready())
-        };
+        let known =
+            async { tokio::join!(policies.wait_until_ready(), namespaces.wait_until_ready(), pods.is_complete()) };
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            known = known => if known.0.is_err() || known.1.is_err() || known.2.is_err() {
+            known = known => if known.0.is_err() || known.1.is_err() {
                 return Ok(());
             }
         }
